@@ -1,0 +1,1 @@
+"""The database: SQLAlchemy models, engine and one module of queries a subject."""

@@ -1,0 +1,1 @@
+"""One study in, one clinical answer out."""

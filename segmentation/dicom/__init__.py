@@ -1,0 +1,1 @@
+"""The DICOM objects we write, one module an object."""

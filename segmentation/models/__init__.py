@@ -1,0 +1,1 @@
+"""The model host: manifest, registry and one adapter a kind of model."""
