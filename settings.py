@@ -20,6 +20,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from errors import MetiaError
 
 ROOT = Path(__file__).resolve().parent
+VERSION = "0.1.0"
+"""Version of the code; a part of every result's provenance."""
 RESEARCH_NOTICE = "Research use only. Not a medical device."
 
 
