@@ -9,9 +9,7 @@ time and started again.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import re
 import shutil
 import signal
 import socket
@@ -21,14 +19,16 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from errors import MetiaError
-from settings import ROOT, new_secret
+from segmentation.cli import stack_files
+from settings import ROOT
 
 VIEWER_ROOT = ROOT / "ohif-extension" / "dist"
+_START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 20.0
 _MAX_RESTART_DELAY_S = 30.0
 
@@ -76,7 +76,6 @@ class LocalStack:
     def __init__(self, options: StackOptions, say: Callable[[str], None]) -> None:
         self.options = options
         self._say = say
-        self._stopping = threading.Event()
         self._services: list[Service] = []
         self.archive_port = _free_port()
         self.api_port = _free_port()
@@ -121,15 +120,12 @@ class LocalStack:
                 "The viewer is not built; run `make setup`.",
             )
         _refuse_taken_port(self.options.listen, self.options.port)
-        for name in ("archive_password", "secret_key"):
-            _write_secret_once(self._folder("secrets") / name)
-        self._write_archive_configuration()
-        self._write_proxy_configuration()
+        self._write_files()
         shutil.rmtree(self._folder("run/metrics"))
         self._folder("run/metrics")
 
-    def start(self) -> None:
-        """Start all services and return when each is ready."""
+    def start(self, stopped: threading.Event) -> None:
+        """Start all services; return when each is ready, or `stopped` is set."""
         self._services = [
             self._archive_service(),
             self._api_service(),
@@ -139,11 +135,11 @@ class LocalStack:
         for service in self._services:
             self._spawn(service)
         for service in self._services:
-            self._wait_ready(service)
+            self._wait_ready(service, stopped)
 
-    def supervise(self) -> None:
-        """Start again what dies, until `stop` is called."""
-        while not self._stopping.wait(1.0):
+    def supervise(self, stopped: threading.Event) -> None:
+        """Start again what dies, until `stopped` is set."""
+        while not stopped.wait(1.0):
             for service in self._services:
                 if service.process is None or service.process.poll() is None:
                     continue
@@ -154,7 +150,7 @@ class LocalStack:
                     f"starting it again in {service.restart_delay_s:.0f} s "
                     f"(log: {self._log_path(service)})"
                 )
-                if self._stopping.wait(service.restart_delay_s):
+                if stopped.wait(service.restart_delay_s):
                     return
                 service.restart_delay_s = min(
                     service.restart_delay_s * 2, _MAX_RESTART_DELAY_S
@@ -163,7 +159,6 @@ class LocalStack:
 
     def stop(self) -> None:
         """Stop the services, the browser's door first and the archive last."""
-        self._stopping.set()
         for service in reversed(self._services):
             process = service.process
             if process is None or process.poll() is not None:
@@ -199,9 +194,9 @@ class LocalStack:
             )
         service.started_at = time.monotonic()
 
-    def _wait_ready(self, service: Service, timeout_s: float = 120.0) -> None:
-        deadline = time.monotonic() + timeout_s
-        while not service.ready():
+    def _wait_ready(self, service: Service, stopped: threading.Event) -> None:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not stopped.wait(0.1) and not service.ready():
             assert service.process is not None  # noqa: S101 - spawned before
             if service.process.poll() is not None or time.monotonic() > deadline:
                 raise MetiaError(
@@ -209,7 +204,6 @@ class LocalStack:
                     f"{service.name} did not start; "
                     f"its log is {self._log_path(service)}",
                 )
-            time.sleep(0.1)
 
     def _archive_service(self) -> Service:
         program = _find_program("Orthanc")
@@ -246,61 +240,28 @@ class LocalStack:
             lambda: _answers(f"{self.url}/login"),
         )
 
-    def _write_archive_configuration(self) -> None:
-        from orthanc.configuration import render_configuration
-
-        secrets = self.options.data_dir / "secrets"
-        text = render_configuration(
+    def _write_files(self) -> None:
+        """Write what the processes read when they start."""
+        secrets, run = self._folder("secrets"), self._folder("run")
+        password = stack_files.ensure_secret(secrets / "archive_password")
+        stack_files.ensure_secret(secrets / "secret_key")
+        stack_files.write_archive_configuration(
+            run / "orthanc.json",
+            password=password,
             storage_dir=self._folder("orthanc"),
             http_port=self.archive_port,
             dicom_port=self.options.dicom_port or None,
-            user="metia",
-            password=(secrets / "archive_password").read_text("utf-8"),
+            remote_access=False,
         )
-        _write_private(self._folder("run") / "orthanc.json", text)
-
-    def _write_proxy_configuration(self) -> None:
-        from orthanc.configuration import basic_authorization
-
-        password = (self.options.data_dir / "secrets" / "archive_password").read_text(
-            "utf-8"
+        stack_files.write_proxy_configuration(
+            run / "nginx.conf",
+            listen=f"{self.options.listen}:{self.options.port}",
+            viewer_root=VIEWER_ROOT,
+            api=f"127.0.0.1:{self.api_port}",
+            archive=f"127.0.0.1:{self.archive_port}",
+            archive_password=password,
+            run_dir=self._folder("run/nginx"),
         )
-        text = fill_template(
-            (ROOT / "orthanc" / "nginx.conf.template").read_text("utf-8"),
-            {
-                "METIA_LISTEN": f"{self.options.listen}:{self.options.port}",
-                "METIA_VIEWER_ROOT": str(VIEWER_ROOT),
-                "METIA_API": f"127.0.0.1:{self.api_port}",
-                "METIA_ARCHIVE": f"127.0.0.1:{self.archive_port}",
-                "METIA_ARCHIVE_AUTHORIZATION": basic_authorization("metia", password),
-                "METIA_PROXY_RUN": str(self._folder("run/nginx")),
-            },
-        )
-        if os.geteuid() == 0:
-            # As root nginx would serve as an unprivileged user who may not enter the
-            # folder the product lies in.
-            text = "user root;\n" + text
-        _write_private(self._folder("run") / "nginx.conf", text)
-
-
-def fill_template(text: str, values: Mapping[str, str]) -> str:
-    """Put `values` in the place of ``${NAME}``, leaving nginx's own variables alone.
-
-    Raises
-    ------
-    MetiaError
-        ``configuration-invalid`` where a ``${METIA_...}`` has no value.
-    """
-
-    def value(match: re.Match[str]) -> str:
-        try:
-            return values[match[1]]
-        except KeyError:
-            raise MetiaError(
-                "configuration-invalid", f"nobody gave {match[1]} a value"
-            ) from None
-
-    return re.sub(r"\$\{(METIA_[A-Z_]+)\}", value, text)
 
 
 def _find_program(name: str) -> str | None:
@@ -327,20 +288,6 @@ def _refuse_taken_port(host: str, port: int) -> None:
                 f"{host}:{port} cannot be used ({error.strerror}); "
                 "choose another with `./metia up --port N`.",
             ) from error
-
-
-def _write_private(path: Path, text: str) -> None:
-    path.unlink(missing_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        file.write(text)
-
-
-def _write_secret_once(path: Path) -> None:
-    with contextlib.suppress(FileExistsError):
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(new_secret())
 
 
 def _answers(url: str, *, ok_only: bool = False) -> bool:

@@ -1,0 +1,119 @@
+"""The commands that run the system: ``up`` on this machine, ``init`` for containers.
+
+Both prepare the same things with the same functions: secrets, configuration, schema,
+the first administrator, and the synthetic sample study.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from pathlib import Path
+
+import click
+
+from errors import MetiaError
+from segmentation.cli import stack_files
+from segmentation.cli.up import LocalStack, StackOptions
+from settings import RESEARCH_NOTICE, ROOT, Settings, get_settings
+
+
+@click.command()
+@click.option("--port", default=8080, show_default=True, help="Port of the viewer.")
+@click.option(
+    "--listen", default="127.0.0.1", show_default=True, help="Address of the viewer."
+)
+@click.option("--workers", default=1, show_default=True, help="Worker processes.")
+@click.option(
+    "--dicom-port", default=0, help="Take images by C-STORE on this port (0: do not)."
+)
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=ROOT / "var",
+    show_default="var/",
+    help="Where images, database, secrets and logs lie.",
+)
+@click.option("--sample/--no-sample", default=True, help="Load the sample study.")
+def up(
+    port: int, listen: str, workers: int, dicom_port: int, data_dir: Path, sample: bool
+) -> None:
+    """Run the whole system here: viewer, API, worker and archive.
+
+    Stop it with Ctrl-C; data stay in the data folder.
+    """
+    options = StackOptions(data_dir.absolute(), port, listen, workers, dicom_port)
+    stack = LocalStack(options, click.echo)
+    # A second signal during the stop must not leave children behind.
+    stopped = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stopped.set())
+    try:
+        stack.prepare()
+        os.environ.update(stack.environment)
+        _prepare_database(get_settings())
+        click.echo("Starting the archive, the API, the worker and the viewer ...")
+        stack.start(stopped)
+        if sample and not stopped.is_set():
+            load_sample(get_settings())
+        click.echo(f"Ready: {stack.url}   (Ctrl-C stops it.)   {RESEARCH_NOTICE}")
+        stack.supervise(stopped)
+    finally:
+        stack.stop()
+
+
+@click.command(hidden=True)
+def init() -> None:
+    """Prepare the volumes of the containers (run by docker-compose)."""
+    password = stack_files.ensure_secret(Path("/etc/metia/service/archive_password"))
+    stack_files.ensure_secret(Path("/etc/metia/service/secret_key"))
+    stack_files.write_archive_configuration(
+        Path("/etc/metia/archive/orthanc.json"),
+        password=password,
+        storage_dir=Path("/var/lib/metia-archive"),
+        http_port=8042,
+        dicom_port=None,
+        remote_access=True,
+    )
+    stack_files.write_proxy_configuration(
+        Path("/etc/metia/proxy/nginx.conf"),
+        listen="0.0.0.0:8080",
+        viewer_root=Path("/usr/share/metia/viewer"),
+        api="api:5000",
+        archive="orthanc:8042",
+        archive_password=password,
+        run_dir=Path("/tmp"),  # noqa: S108 - a tmpfs of the container's own
+    )
+    _prepare_database(get_settings())
+
+
+def _prepare_database(settings: Settings) -> None:
+    """Bring the schema up to date and make the first administrator."""
+    from db.engine import make_engine
+    from db.migrate import upgrade
+    from segmentation.access.users import ensure_first_admin
+
+    engine = make_engine(settings.database_url)
+    upgrade(engine)
+    password = ensure_first_admin(engine)
+    engine.dispose()
+    if password is not None:
+        click.echo(f"First user: admin   password: {password}   (shown only now)")
+
+
+def load_sample(settings: Settings) -> None:
+    """Store the synthetic sample study and its follow-up, unless they are there."""
+    from orthanc.gateway import OrthancArchive
+    from segmentation.phantoms import sample_study
+
+    with OrthancArchive.from_settings(settings) as archive:
+        for visit in (1, 2):
+            study_uid, make = sample_study(visit)
+            try:
+                archive.series_headers(study_uid)
+            except MetiaError as error:
+                if error.code != "study-not-found":
+                    raise
+                click.echo(f"Making the synthetic sample study, visit {visit} ...")
+                archive.store(make())
