@@ -40,8 +40,8 @@ class Head:
         Voxels of the full grid a coarse voxel spans, an axis.
     air_threshold : float
         Intensities above it are tissue.
-    deep_median : float
-        Median intensity inside the skull (in a head without contrast: the brain).
+    brain_median : float
+        Median intensity inside the skull, fluid and bone left out.
     volume_mm3 : float
     """
 
@@ -49,7 +49,7 @@ class Head:
     mask: NDArray[np.bool_]
     step: tuple[int, int, int]
     air_threshold: float
-    deep_median: float
+    brain_median: float
     volume_mm3: float
 
 
@@ -83,7 +83,7 @@ def find_head(array: NDArray[np.float32], spacing_mm: Sequence[float]) -> Head:
         mask=mask,
         step=step,
         air_threshold=threshold,
-        deep_median=_deep_median(coarse, mask, coarse_mm),
+        brain_median=_brain_median(coarse, mask, coarse_mm),
         volume_mm3=float(mask.sum() * np.prod(coarse_mm)),
     )
 
@@ -137,11 +137,12 @@ def _bounds(
     return first, second, third
 
 
-def _deep_median(
+def _brain_median(
     coarse: NDArray[np.float64], mask: NDArray[np.bool_], coarse_mm: Sequence[float]
 ) -> float:
     # The volume's faces are no skin: a slab cut out of a head is deep to its edges.
     padded = np.pad(mask, 1, mode="edge")
     depth = ndimage.distance_transform_edt(padded, sampling=coarse_mm)[1:-1, 1:-1, 1:-1]
     deep = depth >= min(DEEP_MM, 0.5 * float(depth.max()))
-    return float(np.median(coarse[deep & mask]))
+    values = coarse[deep & mask]
+    return float(np.median(values[values >= 0.8 * np.median(values)]))

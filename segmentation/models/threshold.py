@@ -1,7 +1,7 @@
 """The demonstration model ``phantom-threshold``: bright, compact, therefore a lesion.
 
 Made for the project's synthetic heads, where lesions are the brightest compact things,
-at least twice as bright as the brain. It cannot find metastases in patients and says so
+about twice as bright as the brain. It cannot find metastases in patients and says so
 in its manifest. The probability is the partial-volume fraction between a lesion's
 plateau and its surroundings, so that the 0.5 contour is exact below a voxel. Axes
 (slice, row, column) of the input; lengths in mm. numpy and scipy only; one call at a
@@ -23,8 +23,10 @@ from segmentation.models.predictor import ModelIdentity, Prediction
 from unetr.configuration import InferenceParameters
 from unetr.head import Box, Head, find_head
 
-BRIGHTNESS_RATIO = 2.0
-"""A lesion's seed is this many times as bright as the inside of the head."""
+BRIGHTNESS_RATIO = 2.1
+"""A lesion's seed is this many times as bright as the brain."""
+SEED_PART = 0.2
+"""A lesion's seed is at least this part of it; in a vessel only flecks are as bright."""
 SURROUND_MM = 2.5
 """How far around its seed a lesion's soft edge may reach."""
 MAXIMUM_EXTENT_MM = 80.0
@@ -107,7 +109,7 @@ def _bright_regions(array: FloatArray, head: Head) -> list[tuple[Box, Mask]]:
     Single voxels are noise; the list is bounded so that a real scan, where fat may be
     that bright, ends in seconds too.
     """
-    seeds = array[head.box] >= BRIGHTNESS_RATIO * head.deep_median
+    seeds = array[head.box] >= BRIGHTNESS_RATIO * head.brain_median
     labels, count = ndimage.label(seeds, np.ones((3, 3, 3), bool))
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     order = [int(i) for i in np.argsort(-sizes, kind="stable") if sizes[i] > 1][:500]
@@ -142,7 +144,7 @@ def _draw(
     seed: Mask,
     spacing_mm: Sequence[float],
 ) -> None:
-    """Add one lesion: brightness scaled from its surroundings (0) to its plateau (1)."""
+    """Add one lesion: brightness from that of its surroundings (0) to its plateau (1)."""
     reach = [max(1, round(SURROUND_MM / size)) for size in spacing_mm]
     wide, inner = _widen(box, [count + 1 for count in reach], array.shape)
     bright = np.zeros([part.stop - part.start for part in wide], bool)
@@ -159,6 +161,8 @@ def _draw(
     fraction = np.clip((values - base) / max(plateau - base, 1e-6), 0.0, 1.0)
     fraction[distance > farthest] = 0.0
     solid = fraction >= 0.5
+    if seed.sum() < SEED_PART * solid.sum():
+        return
     # A dark core is part of the lesion.
     fraction[_filled(solid) & ~solid] = 1.0
     np.maximum(probability[wide], fraction, out=probability[wide])
