@@ -4,17 +4,41 @@ For tests, for the sample study and for the demonstration model. Nothing here st
 from a person. Units: mm, LPS; axes (slice, row, column).
 """
 
+from segmentation.phantoms.dicom import (
+    Visit,
+    dicom_series,
+    localizer_series,
+    write_dicom_series,
+    write_images,
+)
 from segmentation.phantoms.geometry import Grid, Pose
 from segmentation.phantoms.head import Head, make_head, random_lesions, sample_head
 from segmentation.phantoms.lesions import LesionSpec, LesionTruth
+from segmentation.phantoms.sample import (
+    VISITS,
+    SampleStudy,
+    sample_study,
+    truth_document,
+    write_sample_study,
+)
 
 __all__ = [
+    "VISITS",
     "Grid",
     "Head",
     "LesionSpec",
     "LesionTruth",
     "Pose",
+    "SampleStudy",
+    "Visit",
+    "dicom_series",
+    "localizer_series",
     "make_head",
     "random_lesions",
     "sample_head",
+    "sample_study",
+    "truth_document",
+    "write_dicom_series",
+    "write_images",
+    "write_sample_study",
 ]
