@@ -1,0 +1,284 @@
+"""DICOM Segmentation objects of the lesions: write one, and read its voxels back.
+
+``build_segmentation`` promises one segment a lesion, coded and tracked, on exactly the
+planes of the source, valid by dciodvfy, with every UID derived from what determines the
+content (``identify``): the same run makes the same object but for dates and times.
+``segments_as_labels`` puts the voxels of a SEG back onto a grid. Pure and safe between
+threads. Called by the pipeline, the command line and tests; volumes have axes (slice,
+row, column) and LPS affines.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import highdicom as hd
+import numpy as np
+from numpy.typing import NDArray
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from segmentation.dicom import codes
+from segmentation.dicom.source_planes import match_planes
+from segmentation.dicom.uids import derive_uid
+from segmentation.lesions import LesionMap
+from segmentation.models.predictor import ModelIdentity
+from settings import RESEARCH_NOTICE, VERSION
+
+LABEL_SET_VERSION = "brain-metastases-1"
+"""Changes when segments come to mean something else (codes, order, numbering)."""
+MANUFACTURER = "MetIA"
+CONTENT_LABEL = "METASTASES"
+_SERIES_NUMBERS_FROM = 9000
+"""Added to the source's series number, so that results stand last and together."""
+
+# highdicom tells its log the UIDs of what it reads (level INFO): none of a log's affair.
+logging.getLogger("highdicom").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class SegmentationIdentity:
+    """What names a segmentation before it is built.
+
+    Attributes
+    ----------
+    tracking : tuple
+        Tracking ID and tracking UID of each lesion, in order of their numbers.
+    colours : tuple
+        RGB, 0 to 255, of each lesion.
+    """
+
+    series_uid: str
+    sop_instance_uid: str
+    tracking: tuple[tuple[str, str], ...]
+    colours: tuple[codes.Colour, ...]
+
+
+def identify(
+    source_series_uid: str,
+    model: ModelIdentity,
+    parameters: Mapping[str, object],
+    lesion_count: int,
+) -> SegmentationIdentity:
+    """Derive the UIDs, tracking identifiers and colours of a segmentation.
+
+    Parameters
+    ----------
+    source_series_uid : str
+        Series that was segmented.
+    model : ModelIdentity
+        Only its hash counts: it covers name and version.
+    parameters : Mapping
+        All else that determined the content; plain JSON values.
+    lesion_count : int
+        May be 0: the UIDs then identify the result "no lesion".
+
+    Raises
+    ------
+    TypeError
+        If a parameter is no plain JSON value, and so has no stable text.
+    """
+    what = (
+        source_series_uid,
+        model.sha256,
+        json.dumps(parameters, sort_keys=True, separators=(",", ":")),
+        LABEL_SET_VERSION,
+    )
+    numbers = range(1, lesion_count + 1)
+    return SegmentationIdentity(
+        series_uid=derive_uid("seg-series", *what),
+        sop_instance_uid=derive_uid("seg-instance", *what),
+        tracking=tuple(
+            (f"Metastasis {n}", derive_uid("seg-lesion", *what, str(n)))
+            for n in numbers
+        ),
+        colours=tuple(codes.colour_of(n) for n in numbers),
+    )
+
+
+def build_segmentation(
+    source_images: Sequence[Dataset],
+    lesion_map: LesionMap,
+    model: ModelIdentity,
+    identity: SegmentationIdentity,
+    parameters: Mapping[str, object],
+) -> hd.seg.Segmentation:
+    """Build the SEG of all lesions of one series.
+
+    Parameters
+    ----------
+    source_images : Sequence of pydicom.Dataset
+        The classic images (in any order) or the one Enhanced image; pixels not needed.
+    lesion_map : LesionMap
+        On the grid of the source, with at least one lesion.
+    model : ModelIdentity
+        Goes into the algorithm identification.
+    identity : SegmentationIdentity
+        From ``identify`` with the same model and parameters.
+    parameters : Mapping
+        Recorded as algorithm parameters.
+
+    Returns
+    -------
+    highdicom.seg.Segmentation
+        BINARY where a frame fills whole bytes. Elsewhere FRACTIONAL with maximum 1:
+        OHIF draws 1-bit frames that start within a byte in the wrong place.
+
+    Raises
+    ------
+    ValueError
+        If there is no lesion (a SEG needs a segment; "no lesion" is a result without
+        object), if `identity` is of another number of lesions, or if the source images
+        do not lie on the grid of the labels.
+    """
+    count = len(lesion_map.lesions)
+    if count == 0:
+        raise ValueError("no lesion, so there is nothing to write a SEG of")
+    if count != len(identity.tracking):
+        raise ValueError("the identity was made for another number of lesions")
+    labels = lesion_map.labels
+    first = source_images[0]
+    planes = match_planes(source_images, labels)
+    whole_bytes = labels.shape[1] * labels.shape[2] % 8 == 0
+    now = datetime.now().astimezone()
+    segmentation = hd.seg.Segmentation(
+        source_images=planes.images,
+        pixel_array=labels.array.astype(np.uint8 if count < 256 else np.uint16),
+        segmentation_type="BINARY" if whole_bytes else "FRACTIONAL",
+        fractional_type="OCCUPANCY",
+        max_fractional_value=1,
+        segment_descriptions=_describe(model, identity, parameters),
+        series_instance_uid=identity.series_uid,
+        series_number=_series_number(first),
+        sop_instance_uid=identity.sop_instance_uid,
+        instance_number=1,
+        manufacturer=MANUFACTURER,
+        manufacturer_model_name="MetIA",
+        software_versions=VERSION,
+        device_serial_number=model.sha256[:64],
+        content_label=CONTENT_LABEL,
+        content_description="Brain metastases proposed by AI. Research use only.",
+        content_creator_name="MetIA^AI",
+        series_description=_series_description(model),
+        transfer_syntax_uid=ExplicitVRLittleEndian,
+        plane_positions=planes.positions,
+        plane_orientation=planes.orientation,
+        pixel_measures=planes.measures,
+        omit_empty_frames=True,
+        specific_character_set="ISO_IR 192",
+        content_date=now.date(),
+        content_time=now.time(),
+        series_date=now.date(),
+        series_time=now.time(),
+    )
+    segmentation.copy_patient_and_study_information(first)
+    _fix_dimension_uid(segmentation, identity)
+    return segmentation
+
+
+def _describe(
+    model: ModelIdentity,
+    identity: SegmentationIdentity,
+    parameters: Mapping[str, object],
+) -> list[hd.seg.SegmentDescription]:
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=_long_string(model.name),
+        version=_long_string(model.version),
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        source=MANUFACTURER,
+        parameters=_algorithm_parameters(model, parameters),
+    )
+    described = []
+    for number, ((tracking_id, tracking_uid), colour) in enumerate(
+        zip(identity.tracking, identity.colours, strict=True), 1
+    ):
+        segment = hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=tracking_id,
+            segmented_property_category=codes.ABNORMAL_STRUCTURE,
+            segmented_property_type=codes.METASTASIS,
+            algorithm_type="AUTOMATIC",
+            algorithm_identification=algorithm,
+            tracking_id=tracking_id,
+            tracking_uid=tracking_uid,
+            anatomic_regions=[codes.BRAIN],
+            display_color=hd.color.CIELabColor.from_rgb(*colour),
+        )
+        segment.SegmentDescription = f"Proposed by AI, unverified. {RESEARCH_NOTICE}"
+        described.append(segment)
+    return described
+
+
+def _algorithm_parameters(
+    model: ModelIdentity, parameters: Mapping[str, object]
+) -> dict[str, str]:
+    """Write parameters as texts that fit a Long Text together (10,240 characters)."""
+    texts = {"sha256": model.sha256}
+    for name, value in sorted(parameters.items()):
+        texts[name] = json.dumps(value, sort_keys=True)[:256].replace("\\", "/")
+    return texts
+
+
+def _long_string(text: str) -> str:
+    """Make `text` fit a DICOM Long String: 64 characters, one line, no backslash."""
+    return " ".join(text.replace("\\", "/").split())[:64] or "unnamed"
+
+
+def _series_description(model: ModelIdentity) -> str:
+    kind = "demonstration" if model.demonstration else "AI"
+    return f"MetIA metastases, {kind}, research use only"
+
+
+def _series_number(source: Dataset) -> int:
+    number = source.get("SeriesNumber") or 0
+    return _SERIES_NUMBERS_FROM + max(min(int(number), 1_000_000), 0)
+
+
+def _fix_dimension_uid(
+    segmentation: hd.seg.Segmentation, identity: SegmentationIdentity
+) -> None:
+    """Replace the one UID highdicom draws at random."""
+    uid = derive_uid("dimensions", identity.sop_instance_uid)
+    for item in (
+        *segmentation.DimensionOrganizationSequence,
+        *segmentation.DimensionIndexSequence,
+    ):
+        item.DimensionOrganizationUID = uid
+
+
+def segments_as_labels(
+    segmentation: Dataset, grid: hd.Volume | hd.VolumeGeometry
+) -> NDArray[np.uint16]:
+    """Read the voxels of a SEG back onto a grid.
+
+    Parameters
+    ----------
+    segmentation : pydicom.Dataset
+        A SEG with segments that do not overlap.
+    grid : highdicom.Volume
+        Where its planes lie.
+
+    Returns
+    -------
+    numpy.ndarray
+        uint16, axes (slice, row, column) of `grid`: segment number, or 0.
+
+    Raises
+    ------
+    ValueError
+        If segments overlap, or planes do not lie on the grid.
+    """
+    segments = (
+        segmentation
+        if isinstance(segmentation, hd.seg.Segmentation)
+        else hd.seg.Segmentation.from_dataset(segmentation)
+    )
+    volume = segments.get_volume(combine_segments=True, dtype=np.uint16)
+    try:
+        return volume.match_geometry(grid, tol=1e-3).array
+    except RuntimeError as error:
+        raise ValueError("the SEG's planes do not lie on the grid") from error
