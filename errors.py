@@ -100,6 +100,16 @@ CODES: dict[str, ErrorCode] = {
         502,
         "Do not use the stored object; report it to the administrator.",
     ),
+    "archive-unexpected": ErrorCode(
+        "The image archive gave an answer that is not understood",
+        502,
+        "Check that METIA_ARCHIVE_URL is an Orthanc with its DICOMweb plugin.",
+    ),
+    "archive-ambiguous": ErrorCode(
+        "The archive holds the study under several patients",
+        409,
+        "Correct the patient identity in the archive, then try again.",
+    ),
     "study-not-found": ErrorCode(
         "The archive has no such study", 404, "Send the study to the archive first."
     ),
