@@ -15,7 +15,7 @@ from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
-from pydicom.pixels.decoders import get_decoder
+from pydicom.pixels.decoders.base import get_decoder
 from pydicom.uid import UID, ExplicitVRLittleEndian, JPEGExtended12Bit
 
 ACCEPT_STORED = 'multipart/related; type="application/dicom"; transfer-syntax=*'
