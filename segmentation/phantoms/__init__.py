@@ -17,9 +17,11 @@ from segmentation.phantoms.lesions import LesionSpec, LesionTruth
 from segmentation.phantoms.sample import (
     VISITS,
     SampleStudy,
+    SampleVisit,
+    draw_sample_visit,
     sample_study,
     truth_document,
-    write_sample_study,
+    write_sample_visit,
 )
 
 __all__ = [
@@ -30,8 +32,10 @@ __all__ = [
     "LesionTruth",
     "Pose",
     "SampleStudy",
+    "SampleVisit",
     "Visit",
     "dicom_series",
+    "draw_sample_visit",
     "localizer_series",
     "make_head",
     "random_lesions",
@@ -40,5 +44,5 @@ __all__ = [
     "truth_document",
     "write_dicom_series",
     "write_images",
-    "write_sample_study",
+    "write_sample_visit",
 ]

@@ -7,8 +7,10 @@ little otherwise. Deterministic; about 3 s and 200 MB a visit.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from pydicom.dataset import Dataset
 
@@ -52,8 +54,15 @@ _POSES = {1: Pose((4.0, -2.0, 3.0), (2.0, -3.0, 1.0)), 2: Pose((-3.0, 3.0, -5.0)
 _TILT: dict[int, Vector] = {1: (-11.0, 2.0, 1.5), 2: (-8.0, -1.0, 2.0)}
 
 
+class SampleStudy(NamedTuple):
+    """A visit that is not drawn yet: its UID, and what draws its images."""
+
+    study_uid: str
+    make: Callable[[], list[Dataset]]
+
+
 @dataclass(frozen=True)
-class SampleStudy:
+class SampleVisit:
     """One visit of the sample patient.
 
     Attributes
@@ -71,13 +80,30 @@ class SampleStudy:
 
 
 def sample_study(visit: int = 1) -> SampleStudy:
-    """Make one visit of the sample patient.
+    """Name one visit of the sample patient; the images are drawn when asked for.
 
     Parameters
     ----------
     visit : {1, 2}
     """
-    study = Visit(key=f"sample-{visit}", date=_DATES[visit])
+    return SampleStudy(
+        study_uid=_study(visit).study_uid,
+        make=lambda: list(draw_sample_visit(visit).images),
+    )
+
+
+def _study(visit: int) -> Visit:
+    return Visit(key=f"sample-{visit}", date=_DATES[visit])
+
+
+def draw_sample_visit(visit: int = 1) -> SampleVisit:
+    """Draw one visit of the sample patient, with its truth.
+
+    Parameters
+    ----------
+    visit : {1, 2}
+    """
+    study = _study(visit)
     pose, tilt, lesions = _POSES[visit], _TILT[visit], _LESIONS[visit]
     thick = Grid((30, 256, 256), (5.0, 0.9375, 0.9375), "axial", tilt)
     images = localizer_series(study, seed=_SEED, pose=pose)
@@ -87,7 +113,7 @@ def sample_study(visit: int = 1) -> SampleStudy:
     grid = Grid(_SHAPE, (1.2, 0.9375, 0.9375), "axial", tilt)
     post = make_head(grid, lesions, pose=pose, seed=_SEED)
     target = dicom_series(post, visit=study, series_number=5)
-    return SampleStudy(
+    return SampleVisit(
         study_uid=study.study_uid,
         post_contrast_series_uid=target[0].SeriesInstanceUID,
         images=(*images, *target),
@@ -95,21 +121,21 @@ def sample_study(visit: int = 1) -> SampleStudy:
     )
 
 
-def write_sample_study(folder: Path, visit: int = 1) -> SampleStudy:
-    """Make one visit and write its images below `folder`, one subfolder a series."""
-    study = sample_study(visit)
+def write_sample_visit(folder: Path, visit: int = 1) -> SampleVisit:
+    """Draw one visit and write its images below `folder`, one subfolder a series."""
+    drawn = draw_sample_visit(visit)
     by_series: dict[int, list[Dataset]] = {}
-    for image in study.images:
+    for image in drawn.images:
         by_series.setdefault(int(image.SeriesNumber), []).append(image)
     for number, images in by_series.items():
         write_images(folder / f"series-{number}", images)
-    return study
+    return drawn
 
 
-def truth_document(study: SampleStudy) -> dict[str, object]:
-    """Say as plain data (for JSON) what is true of the study's lesions."""
+def truth_document(visit: SampleVisit) -> dict[str, object]:
+    """Say as plain data (for JSON) what is true of the visit's lesions."""
     return {
-        "study_uid": study.study_uid,
-        "series_uid": study.post_contrast_series_uid,
-        "lesions": [asdict(lesion) for lesion in study.post_contrast.lesions],
+        "study_uid": visit.study_uid,
+        "series_uid": visit.post_contrast_series_uid,
+        "lesions": [asdict(lesion) for lesion in visit.post_contrast.lesions],
     }
