@@ -1,0 +1,256 @@
+/**
+ * What happens when: opens a study, starts and follows its job, shows its results.
+ *
+ * One controller lives while the mode is open; panels come and go. It is the only writer
+ * of the store. Whatever belongs to a study is dropped when another one is opened: each
+ * study has an AbortController of its own, and late answers are recognised by it.
+ */
+import type { Api } from './api/client';
+import { asProblem, Problem } from './api/problem';
+import type { Job, Lesion, Result } from './api/types';
+import type { Viewer } from './ohif/viewer';
+import { FIRST_DELAY_MS, nextDelay, pause, whenVisible, type Answer } from './state/poll';
+import { freshStudy, INITIAL, isActive, obstacle, shownResult, type State } from './state/state';
+import type { Store } from './state/store';
+
+export interface Words {
+  ready(lesions: number): { title: string; message: string };
+  failed(problem: Problem): { title: string; message: string };
+}
+
+export class Controller {
+  private study = new AbortController();
+  private stopWatching: (() => void) | null = null;
+
+  constructor(
+    private readonly api: Api,
+    private readonly viewer: Viewer,
+    private readonly store: Store<State>,
+    private readonly words: Words,
+  ) {}
+
+  /** Begin: the mode has been entered. */
+  enter(): void {
+    this.leave();
+    this.stopWatching = this.viewer.onChange(() => this.followStudy());
+    void this.readSession();
+    this.followStudy();
+  }
+
+  /** End: the mode is left; nothing is asked or drawn any more. */
+  leave(): void {
+    this.stopWatching?.();
+    this.stopWatching = null;
+    this.study.abort();
+    this.viewer.hideDiameters();
+    this.change(INITIAL);
+  }
+
+  /** Start a job for the study that is open. A second press while one runs does nothing. */
+  async run(): Promise<void> {
+    this.viewer.openPanel();
+    const { studyUid, override } = this.store.get();
+    if (!studyUid || obstacle(this.store.get())) return;
+    const study = this.study;
+    this.change({ starting: true, problem: null, job: null });
+    try {
+      const job = await this.api.start(studyUid, override);
+      if (study.signal.aborted) return;
+      this.change({ starting: false, job });
+      await this.follow(job, study.signal, true);
+    } catch (error) {
+      if (!study.signal.aborted) this.fail(error, { starting: false });
+    }
+  }
+
+  async cancel(): Promise<void> {
+    const { job } = this.store.get();
+    if (!isActive(job)) return;
+    const study = this.study;
+    this.change({ cancelling: true });
+    try {
+      const fresh = await this.api.cancel(job.id);
+      if (!study.signal.aborted && isActive(this.store.get().job)) this.change({ job: fresh });
+    } catch (error) {
+      // A job that ended in the meantime needs no word: the next answer shows its end.
+      if (!study.signal.aborted && asProblem(error).code !== 'conflict') this.fail(error);
+      if (!study.signal.aborted) this.change({ cancelling: false });
+    }
+  }
+
+  choose(seriesUid: string | null): void {
+    const chosen = this.store.get().series?.chosen ?? null;
+    this.change({ override: seriesUid === chosen ? null : seriesUid });
+  }
+
+  async show(resultId: string): Promise<void> {
+    const { results, shownId, diameters } = this.store.get();
+    const result = results.find((candidate) => candidate.id === resultId);
+    if (!result || (resultId === shownId && this.store.get().overlay === 'shown')) return;
+    const before = shownResult(this.store.get());
+    if (before && before.id !== resultId) this.viewer.hideResult(before);
+    this.viewer.hideDiameters();
+    this.change({ shownId: resultId, selectedLesionId: null, diameters: false });
+    await this.draw(result);
+    if (diameters) await this.toggleDiameters(true);
+  }
+
+  async select(lesion: Lesion): Promise<void> {
+    const result = shownResult(this.store.get());
+    if (!result) return;
+    this.change({ selectedLesionId: lesion.id });
+    try {
+      await this.viewer.goTo(result, lesion);
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  async toggleDiameters(on: boolean): Promise<void> {
+    const result = shownResult(this.store.get());
+    if (!result || !on) {
+      this.viewer.hideDiameters();
+      this.change({ diameters: false });
+      return;
+    }
+    try {
+      this.change({ diameters: true });
+      await this.viewer.showDiameters(result);
+    } catch (error) {
+      this.fail(error, { diameters: false });
+    }
+  }
+
+  async logOut(): Promise<void> {
+    try {
+      await this.api.logOut();
+    } catch (error) {
+      if (asProblem(error).code !== 'not-authenticated') return this.fail(error);
+    }
+    window.location.assign('/login');
+  }
+
+  /** Ask everything anew, after a failure to load. */
+  reload(): void {
+    this.study.abort();
+    this.change({ studyUid: null, problem: null });
+    void this.readSession();
+    this.followStudy();
+  }
+
+  private change(change: Partial<State>): void {
+    const before = obstacle(this.store.get());
+    this.store.set(change);
+    if (obstacle(this.store.get()) !== before) this.viewer.refreshToolbar();
+  }
+
+  private fail(error: unknown, change: Partial<State> = {}): void {
+    const problem = asProblem(error);
+    const over = problem.code === 'not-authenticated';
+    this.change({ ...change, ...(over ? { session: 'over' as const } : { problem }) });
+  }
+
+  private async readSession(): Promise<void> {
+    try {
+      const [session, models] = await Promise.all([this.api.session(), this.api.models()]);
+      this.change({ session: 'open', user: session.user, models });
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  private followStudy(): void {
+    const studyUid = this.viewer.studyUid();
+    if (!studyUid || studyUid === this.store.get().studyUid) return;
+    this.study.abort();
+    this.study = new AbortController();
+    this.viewer.hideDiameters();
+    this.change({ ...freshStudy(studyUid), loading: true });
+    void this.open(studyUid, this.study.signal);
+  }
+
+  private async open(studyUid: string, signal: AbortSignal): Promise<void> {
+    try {
+      const [series, results, job] = await Promise.all([
+        this.api.series(studyUid),
+        this.api.results(studyUid),
+        this.api.activeJob(studyUid),
+      ]);
+      if (signal.aborted) return;
+      this.change({ series, results, job, loading: false });
+      const newest = results[0];
+      if (job) void this.follow(job, signal, false).catch((error) => this.failUnless(signal, error));
+      if (newest && !job) await this.show(newest.id);
+      else if (newest) this.change({ shownId: newest.id });
+    } catch (error) {
+      this.failUnless(signal, error, { loading: false });
+    }
+  }
+
+  private failUnless(signal: AbortSignal, error: unknown, change: Partial<State> = {}): void {
+    if (!signal.aborted) this.fail(error, change);
+  }
+
+  /** Ask until the job has ended; then show what came of it. */
+  private async follow(first: Job, signal: AbortSignal, mine: boolean): Promise<void> {
+    let job = first;
+    let delay_ms = FIRST_DELAY_MS;
+    while (isActive(job)) {
+      await pause(delay_ms, signal);
+      await whenVisible(signal);
+      let answer: Answer = 'same';
+      try {
+        const fresh = await this.api.job(job.id, signal);
+        if (fresh) {
+          answer = 'changed';
+          job = fresh;
+        }
+        if (fresh || this.store.get().offline) this.change({ job, offline: false });
+      } catch (error) {
+        if (!isPassing(asProblem(error)) || signal.aborted) throw error;
+        answer = 'offline';
+        this.change({ offline: true });
+      }
+      delay_ms = nextDelay(delay_ms, answer);
+    }
+    this.change({ cancelling: false });
+    if (job.state === 'succeeded' && job.result_id) await this.finish(job, signal);
+    else if (job.state === 'failed' && job.error && mine) {
+      this.viewer.notify('error', ...pair(this.words.failed(new Problem(job.error))));
+    }
+  }
+
+  private async finish(job: Job, signal: AbortSignal): Promise<void> {
+    const result = await this.api.result(job.result_id ?? '');
+    if (signal.aborted) return;
+    const others = this.store.get().results.filter((known) => known.id !== result.id);
+    this.change({ job: null, results: [result, ...others], overlay: 'none' });
+    await this.show(result.id);
+    if (signal.aborted) return;
+    this.viewer.notify('success', ...pair(this.words.ready(result.lesion_count)));
+    const largest = result.lesions[0];
+    if (largest && this.store.get().overlay === 'shown') await this.select(largest);
+  }
+
+  private async draw(result: Result): Promise<void> {
+    if (!result.segmentation) {
+      this.change({ overlay: 'none' });
+      return;
+    }
+    const { signal } = this.study;
+    this.change({ overlay: 'loading' });
+    try {
+      await this.viewer.showResult(result);
+      if (!signal.aborted) this.change({ overlay: 'shown' });
+    } catch (error) {
+      this.failUnless(signal, error, { overlay: 'failed' });
+    }
+  }
+}
+
+const pair = (note: { title: string; message: string }): [string, string] => [note.title, note.message];
+
+/** Whether asking again may well succeed without anyone doing anything. */
+function isPassing(problem: Problem): boolean {
+  return problem.code === 'network' || problem.code === 'too-many-requests' || problem.status >= 500;
+}

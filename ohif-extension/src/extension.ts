@@ -1,0 +1,94 @@
+/**
+ * The extension, as the viewer loads it: a panel, a toolbar button and their commands.
+ *
+ * All behaviour is in the controller; this file only connects it to the viewer.
+ */
+import { ApiClient } from './api/client';
+import { Controller } from './controller';
+import { currentLanguage, translator } from './i18n';
+import { EXTENSION_ID, PANEL_NAME, TOOLBAR_BUTTON_ID, TOOLBAR_CUSTOMIZATION } from './id';
+import { island } from './island';
+import type { Host } from './ohif/host';
+import { OhifViewer } from './ohif/viewer';
+import { Panel } from './panel/Panel';
+import { installStyle } from './panel/style';
+import { INITIAL, obstacle, type State } from './state/state';
+import { createStore } from './state/store';
+
+const store = createStore<State>(INITIAL);
+const words = translator(currentLanguage());
+let controller: Controller | null = null;
+
+function controllerOf(host: Host): Controller {
+  controller ??= new Controller(
+    new ApiClient({
+      base: host.configuration?.apiBase ?? '/api/v1',
+      authorization: () =>
+        host.servicesManager.services.userAuthenticationService.getAuthorizationHeader?.() ?? {},
+    }),
+    new OhifViewer(host),
+    store,
+    {
+      ready: (lesions) => ({
+        title: words.t('note.ready.title'),
+        message: lesions === 0 ? words.t('result.none') : words.count('result.count', lesions),
+      }),
+      failed: (problem) => ({ title: words.t('note.failed.title'), message: words.problem(problem).title }),
+    },
+  );
+  return controller;
+}
+
+export default {
+  id: EXTENSION_ID,
+
+  getCommandsModule(host: Host) {
+    const it = controllerOf(host);
+    const definitions = {
+      metiaEnter: { commandFn: () => it.enter() },
+      metiaLeave: { commandFn: () => it.leave() },
+      metiaRun: { commandFn: () => void it.run() },
+    };
+    return { actions: {}, definitions, defaultContext: 'DEFAULT' };
+  },
+
+  getPanelModule(host: Host) {
+    installStyle();
+    return [
+      {
+        name: PANEL_NAME,
+        iconName: 'tab-segmentation',
+        iconLabel: words.t('panel.title'),
+        label: words.t('panel.title'),
+        component: island(Panel, { store, controller: controllerOf(host), words }),
+      },
+    ];
+  },
+
+  getToolbarModule() {
+    return [
+      {
+        name: 'evaluate.metia.run',
+        evaluate: () => {
+          const why = obstacle(store.get());
+          return why ? { disabled: true, disabledText: words.t(`obstacle.${why}`) } : { disabled: false };
+        },
+      },
+    ];
+  },
+
+  getCustomizationModule() {
+    const button = {
+      id: TOOLBAR_BUTTON_ID,
+      uiType: 'ohif.toolButton',
+      props: {
+        icon: 'icon-tool-click-segment',
+        label: words.t('button.run'),
+        tooltip: words.t('button.run'),
+        commands: 'metiaRun',
+        evaluate: 'evaluate.metia.run',
+      },
+    };
+    return [{ name: 'global', value: { [TOOLBAR_CUSTOMIZATION]: [button] } }];
+  },
+};

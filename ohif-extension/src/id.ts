@@ -1,0 +1,8 @@
+/** The names under which the viewer knows the extension, its mode and its panel. */
+export const EXTENSION_ID = '@metia/extension-brainmets';
+export const MODE_ID = '@metia/mode-brainmets';
+export const ROUTE = 'brainmets';
+export const PANEL_NAME = 'brainmets';
+export const PANEL_ID = `${EXTENSION_ID}.panelModule.${PANEL_NAME}`;
+export const TOOLBAR_BUTTON_ID = 'MetIA';
+export const TOOLBAR_CUSTOMIZATION = 'metia.toolbarButtons';

@@ -1,0 +1,102 @@
+/** The parts of the viewer's services that this extension calls (OHIF 3.13; it ships no types). */
+export interface DisplaySet {
+  displaySetInstanceUID: string;
+  StudyInstanceUID: string;
+  SeriesInstanceUID: string;
+  Modality: string;
+  isOverlayDisplaySet?: boolean;
+  imageIds?: string[];
+  numImageFrames?: number;
+  load?: (options: { headers: Record<string, string> }) => Promise<unknown>;
+}
+
+export interface CornerstoneViewport {
+  id: string;
+  type: string;
+  element: HTMLDivElement;
+  getCurrentImageId?: () => string | undefined;
+  getImageIds?: () => string[];
+  getFrameOfReferenceUID: () => string;
+  getCamera: () => { viewPlaneNormal?: number[]; viewUp?: number[] };
+  jumpToWorld?: (point: number[]) => boolean;
+  render: () => void;
+}
+
+interface Subscription {
+  unsubscribe: () => void;
+}
+
+interface Publisher<Events extends string> {
+  EVENTS: Record<Events, string>;
+  subscribe: (event: string, listener: (data: unknown) => void) => Subscription;
+}
+
+export interface GridViewport {
+  viewportId: string;
+  displaySetInstanceUIDs: string[];
+}
+
+export interface Services {
+  displaySetService: Publisher<'DISPLAY_SETS_ADDED' | 'DISPLAY_SETS_CHANGED'> & {
+    getActiveDisplaySets: () => DisplaySet[];
+    getDisplaySetByUID: (uid: string) => DisplaySet | undefined;
+    getDisplaySetsForSeries: (seriesUid: string) => DisplaySet[];
+  };
+  viewportGridService: Publisher<'ACTIVE_VIEWPORT_ID_CHANGED' | 'GRID_STATE_CHANGED'> & {
+    getState: () => { activeViewportId: string | null; viewports: Map<string, GridViewport> };
+    setActiveViewportId: (id: string) => void;
+  };
+  hangingProtocolService: {
+    getViewportsRequireUpdate: (viewportId: string, displaySetUid: string) => GridViewport[];
+  };
+  cornerstoneViewportService: {
+    getCornerstoneViewport: (id: string) => CornerstoneViewport | null | undefined;
+  };
+  segmentationService: {
+    getSegmentation: (id: string) => unknown;
+    getSegmentationRepresentations: (viewportId: string, query?: { segmentationId: string }) => unknown[];
+    addSegmentationRepresentation: (viewportId: string, query: { segmentationId: string }) => Promise<void>;
+    setActiveSegment: (segmentationId: string, segment: number) => void;
+  };
+  panelService: { activatePanel: (id: string, force: boolean) => void };
+  toolbarService: { refreshToolbarState: (state: { viewportId: string }) => void };
+  uiNotificationService: {
+    show: (note: { title: string; message: string; type: 'success' | 'error' | 'info' | 'warning'; duration?: number }) => void;
+  };
+  userAuthenticationService: { getAuthorizationHeader?: () => Record<string, string> | undefined };
+}
+
+interface DataSource {
+  deleteStudyMetadataPromise: (key: string) => void;
+  getConfig: () => { name: string };
+  retrieve: {
+    series: {
+      metadata: (query: { StudyInstanceUID: string; filters: { seriesInstanceUID: string[] } }) => Promise<unknown>;
+    };
+  };
+}
+
+export interface Host {
+  servicesManager: { services: Services };
+  commandsManager: { run: (command: string, options?: object) => unknown };
+  extensionManager: { getActiveDataSource: () => DataSource[] };
+  configuration?: { apiBase?: string };
+}
+
+/** The part of the cornerstone tools library used here; the viewer puts it on `window`. */
+export interface CornerstoneTools {
+  annotation: {
+    state: {
+      addAnnotation: (annotation: object, element: HTMLDivElement) => string;
+      removeAnnotation: (uid: string) => void;
+      getAnnotation: (uid: string) => unknown;
+    };
+    locking: { setAnnotationLocked: (uid: string, locked: boolean) => void };
+  };
+}
+
+declare global {
+  interface Window {
+    cornerstoneTools?: CornerstoneTools;
+  }
+}

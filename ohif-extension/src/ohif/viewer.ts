@@ -1,0 +1,229 @@
+/**
+ * What the panel asks of the viewer, in the panel's own terms.
+ *
+ * Everything that depends on how OHIF 3.13 works is in this folder. Methods that draw
+ * wait until the viewer has drawn, and throw a `Problem` where it does not.
+ */
+import { localProblem } from '../api/problem';
+import type { Lesion, Result } from '../api/types';
+import { PANEL_ID } from '../id';
+import { hideDiameters, showDiameters } from './diameters';
+import type { CornerstoneTools, CornerstoneViewport, DisplaySet, Host, Services } from './host';
+import { imageIndexOf } from './images';
+
+export interface Viewer {
+  /** The study of the active viewport, else the first image study that is open. */
+  studyUid(): string | null;
+  /** Called whenever `studyUid` may have changed; gives the way to stop. */
+  onChange(listener: () => void): () => void;
+  showResult(result: Result): Promise<void>;
+  hideResult(result: Result): void;
+  goTo(result: Result, lesion: Lesion): Promise<void>;
+  showDiameters(result: Result): Promise<void>;
+  hideDiameters(): void;
+  openPanel(): void;
+  refreshToolbar(): void;
+  notify(type: 'success' | 'error' | 'info', title: string, message: string): void;
+}
+
+const WAIT_MS = 30_000;
+const STEP_MS = 100;
+
+async function until<T>(look: () => T | null | undefined | false, wait_ms = WAIT_MS): Promise<T | null> {
+  const end = Date.now() + wait_ms;
+  for (;;) {
+    const found = look();
+    if (found) return found;
+    if (Date.now() > end) return null;
+    await new Promise((resolve) => setTimeout(resolve, STEP_MS));
+  }
+}
+
+export class OhifViewer implements Viewer {
+  private readonly services: Services;
+  private diameterUids: string[] = [];
+
+  constructor(private readonly host: Host) {
+    this.services = host.servicesManager.services;
+  }
+
+  studyUid(): string | null {
+    const { activeViewportId, viewports } = this.services.viewportGridService.getState();
+    const uids = (activeViewportId && viewports?.get(activeViewportId)?.displaySetInstanceUIDs) || [];
+    for (const uid of uids) {
+      const study = this.services.displaySetService.getDisplaySetByUID(uid)?.StudyInstanceUID;
+      if (study) return study;
+    }
+    return this.services.displaySetService.getActiveDisplaySets()[0]?.StudyInstanceUID ?? null;
+  }
+
+  onChange(listener: () => void): () => void {
+    const { displaySetService: sets, viewportGridService: grid } = this.services;
+    const subscriptions = [
+      sets.subscribe(sets.EVENTS.DISPLAY_SETS_ADDED, listener),
+      grid.subscribe(grid.EVENTS.ACTIVE_VIEWPORT_ID_CHANGED, listener),
+      grid.subscribe(grid.EVENTS.GRID_STATE_CHANGED, listener),
+    ];
+    return () => subscriptions.forEach((subscription) => subscription.unsubscribe());
+  }
+
+  async showResult(result: Result): Promise<void> {
+    if (!result.segmentation) return;
+    const seg = await this.segmentationOf(result);
+    const { viewportId } = await this.viewportOf(result);
+    const query = { segmentationId: seg.displaySetInstanceUID };
+    const present = () => this.services.segmentationService.getSegmentationRepresentations(viewportId, query).length > 0;
+    if (!present()) {
+      this.host.commandsManager.run('addDisplaySetAsLayer', {
+        viewportId,
+        displaySetInstanceUID: seg.displaySetInstanceUID,
+      });
+    }
+    if (!(await until(present))) throw localProblem('viewer-overlay-failed');
+  }
+
+  hideResult(result: Result): void {
+    const seg = result.segmentation && this.displaySet(result.segmentation.series_uid);
+    if (!seg) return;
+    for (const viewportId of this.services.viewportGridService.getState().viewports.keys()) {
+      this.host.commandsManager.run('removeDisplaySetLayer', {
+        viewportId,
+        displaySetInstanceUID: seg.displaySetInstanceUID,
+      });
+    }
+  }
+
+  async goTo(result: Result, lesion: Lesion): Promise<void> {
+    const { viewportId, images } = await this.viewportOf(result);
+    const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
+    if (!viewport) throw localProblem('viewer-images-missing');
+    this.services.viewportGridService.setActiveViewportId(viewportId);
+    if (viewport.type === 'stack') this.goToImage(viewport, images, lesion);
+    else viewport.jumpToWorld?.(middle(lesion));
+    const seg = result.segmentation && this.displaySet(result.segmentation.series_uid);
+    if (seg && this.services.segmentationService.getSegmentation(seg.displaySetInstanceUID)) {
+      this.services.segmentationService.setActiveSegment(seg.displaySetInstanceUID, lesion.segment_number);
+    }
+  }
+
+  async showDiameters(result: Result): Promise<void> {
+    this.hideDiameters();
+    const { viewportId, images } = await this.viewportOf(result);
+    const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
+    if (!viewport) throw localProblem('viewer-images-missing');
+    this.diameterUids = showDiameters(tools(), viewport, images.imageIds ?? [], result.lesions);
+  }
+
+  hideDiameters(): void {
+    if (this.diameterUids.length === 0) return;
+    hideDiameters(tools(), this.diameterUids);
+    this.diameterUids = [];
+    for (const id of this.services.viewportGridService.getState().viewports.keys()) {
+      this.services.cornerstoneViewportService.getCornerstoneViewport(id)?.render();
+    }
+  }
+
+  openPanel(): void {
+    this.services.panelService.activatePanel(PANEL_ID, true);
+  }
+
+  refreshToolbar(): void {
+    const viewportId = this.services.viewportGridService.getState().activeViewportId;
+    if (viewportId) this.services.toolbarService.refreshToolbarState({ viewportId });
+  }
+
+  notify(type: 'success' | 'error' | 'info', title: string, message: string): void {
+    this.services.uiNotificationService.show({ title, message, type, duration: 6000 });
+  }
+
+  private displaySet(seriesUid: string): DisplaySet | null {
+    const sets = this.services.displaySetService.getDisplaySetsForSeries(seriesUid) ?? [];
+    return [...sets].sort((a, b) => (b.imageIds?.length ?? 0) - (a.imageIds?.length ?? 0))[0] ?? null;
+  }
+
+  /** The display set of the result's SEG; fetched from the archive where it is new. */
+  private async segmentationOf(result: Result): Promise<DisplaySet> {
+    const seriesUid = result.segmentation?.series_uid ?? '';
+    if (!this.displaySet(seriesUid)) await this.fetchSeries(result.study_uid, seriesUid);
+    const seg = await until(() => this.displaySet(seriesUid), 10_000);
+    if (!seg) throw localProblem('viewer-overlay-failed');
+    return seg;
+  }
+
+  /**
+   * Make the viewer read one more series of a study it has already read.
+   *
+   * OHIF 3.13.2 keeps study metadata under "<source>:<uid>" but drops it by the key it is
+   * given, so both forms are dropped; and once more afterwards, because the answer to a
+   * filtered question must not stay as the answer for the whole study.
+   */
+  private async fetchSeries(studyUid: string, seriesUid: string): Promise<void> {
+    const source = this.host.extensionManager.getActiveDataSource()[0];
+    if (!source) throw localProblem('viewer-overlay-failed');
+    const drop = () => {
+      source.deleteStudyMetadataPromise(`${source.getConfig().name}:${studyUid}`);
+      source.deleteStudyMetadataPromise(studyUid);
+    };
+    drop();
+    await source.retrieve.series.metadata({
+      StudyInstanceUID: studyUid,
+      filters: { seriesInstanceUID: [seriesUid] },
+    });
+    drop();
+  }
+
+  /** A viewport that shows the segmented series: one that does already, else the active one. */
+  private async viewportOf(result: Result): Promise<{ viewportId: string; images: DisplaySet }> {
+    const images = await until(() => this.displaySet(result.series_uid));
+    if (!images) throw localProblem('viewer-images-missing');
+    const grid = this.services.viewportGridService;
+    const active = await until(() => {
+      const state = grid.getState();
+      const id = state.activeViewportId;
+      const ready = id && this.services.cornerstoneViewportService.getCornerstoneViewport(id);
+      return ready ? id : null;
+    });
+    if (!active) throw localProblem('viewer-images-missing');
+    const shows = (id: string) =>
+      grid.getState().viewports.get(id)?.displaySetInstanceUIDs?.includes(images.displaySetInstanceUID);
+    const others = [...grid.getState().viewports.keys()];
+    let viewportId = [active, ...others].find(shows);
+    if (!viewportId) {
+      viewportId = active;
+      this.host.commandsManager.run('setDisplaySetsForViewports', {
+        viewportsToUpdate: this.services.hangingProtocolService.getViewportsRequireUpdate(
+          viewportId,
+          images.displaySetInstanceUID,
+        ),
+      });
+    }
+    const id = viewportId;
+    if (!(await until(() => this.drawn(id, images)))) throw localProblem('viewer-images-missing');
+    return { viewportId, images };
+  }
+
+  private drawn(viewportId: string, images: DisplaySet): boolean {
+    const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
+    if (!viewport) return false;
+    if (viewport.type !== 'stack') return true;
+    const current = viewport.getCurrentImageId?.();
+    return Boolean(current && images.imageIds?.includes(current));
+  }
+
+  private goToImage(viewport: CornerstoneViewport, images: DisplaySet, lesion: Lesion): void {
+    const imageIds = viewport.getImageIds?.() ?? images.imageIds ?? [];
+    const imageIndex = imageIndexOf(imageIds, lesion.sop_instance_uid, lesion.frame_number);
+    if (imageIndex < 0) throw localProblem('viewer-images-missing');
+    this.host.commandsManager.run('jumpToImage', { imageIndex, viewport });
+  }
+}
+
+function middle(lesion: Lesion): number[] {
+  const [start, end] = lesion.long_axis_mm;
+  return start.map((value, axis) => (value + (end[axis] ?? value)) / 2);
+}
+
+function tools(): CornerstoneTools {
+  if (!window.cornerstoneTools) throw localProblem('internal', 'the viewer offers no annotation tools');
+  return window.cornerstoneTools;
+}

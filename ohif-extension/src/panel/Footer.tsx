@@ -1,0 +1,18 @@
+/** Who is logged in, and the way out. */
+import type { PartProps } from './context';
+
+export function Footer({ state, controller, words }: PartProps) {
+  const { user } = state;
+  if (!user || state.session !== 'open') return <footer className="metia-footer" />;
+  return (
+    <footer className="metia-footer" data-cy="metia-footer">
+      <span className="metia-user" title={user.name}>
+        {user.display_name || user.name}
+        <span className="metia-badge">{words.t(`role.${user.role}`)}</span>
+      </span>
+      <button type="button" className="metia-link" data-cy="metia-logout" onClick={() => void controller.logOut()}>
+        {words.t('button.logout')}
+      </button>
+    </footer>
+  );
+}

@@ -1,0 +1,65 @@
+/** The right-hand panel: from the choice of the series to the list of lesions. */
+import { obstacle } from '../state/state';
+import { useStore, type PanelProps, type PartProps } from './context';
+import { Footer } from './Footer';
+import { ModelLine } from './ModelLine';
+import { ProblemCard, SessionCard } from './ProblemCard';
+import { Progress } from './Progress';
+import { ResultView } from './ResultView';
+import { SeriesChooser } from './SeriesChooser';
+
+export function Panel({ store, controller, words }: PanelProps) {
+  const state = useStore(store);
+  const part: PartProps = { state, controller, words };
+  return (
+    <section className="metia" data-cy="metia-panel" lang={words.language} aria-label={words.t('panel.title')}>
+      <p className="metia-notice" role="note" data-cy="metia-notice">
+        {words.t('panel.notice')}
+      </p>
+      <div className="metia-scroll">
+        {state.session === 'over' ? <SessionCard {...part} /> : <Work {...part} />}
+      </div>
+      <Footer {...part} />
+    </section>
+  );
+}
+
+function Work(part: PartProps) {
+  const { state } = part;
+  return (
+    <>
+      <div className="metia-card">
+        <SeriesChooser {...part} />
+        <ModelLine {...part} />
+        <Run {...part} />
+        <Progress {...part} />
+      </div>
+      {state.problem && <ProblemCard {...part} problem={state.problem} onRetry={() => part.controller.reload()} />}
+      <ResultView {...part} />
+    </>
+  );
+}
+
+function Run({ state, controller, words }: PartProps) {
+  const why = obstacle(state);
+  if (why === 'busy') return null;
+  return (
+    <>
+      <button
+        type="button"
+        className="metia-primary"
+        data-cy="metia-run"
+        disabled={why !== null}
+        aria-describedby={why ? 'metia-why-not' : undefined}
+        onClick={() => void controller.run()}
+      >
+        {words.t(state.results.length > 0 ? 'button.run.again' : 'button.run')}
+      </button>
+      {why && (
+        <p id="metia-why-not" className="metia-small" data-cy="metia-why-not">
+          {words.t(`obstacle.${why}`)}
+        </p>
+      )}
+    </>
+  );
+}

@@ -1,0 +1,91 @@
+/** Everything the panel shows about the study that is open, and what follows from it. */
+import type { Problem } from '../api/problem';
+import type { Job, Lesion, Model, Result, SeriesCandidate, StudySeries, User } from '../api/types';
+
+export interface State {
+  session: 'unknown' | 'open' | 'over';
+  user: User | null;
+  studyUid: string | null;
+  loading: boolean;
+  series: StudySeries | null;
+  /** The series the user picked by hand; null: the one the service chose. */
+  override: string | null;
+  models: Model[] | null;
+  /** The job in hand, or the last one of this visit that did not succeed. */
+  job: Job | null;
+  starting: boolean;
+  cancelling: boolean;
+  /** The server did not answer the last question about the job; asked again soon. */
+  offline: boolean;
+  /** Newest first. */
+  results: Result[];
+  shownId: string | null;
+  overlay: 'none' | 'loading' | 'shown' | 'failed';
+  selectedLesionId: string | null;
+  diameters: boolean;
+  problem: Problem | null;
+}
+
+export const INITIAL: State = {
+  session: 'unknown',
+  user: null,
+  studyUid: null,
+  loading: false,
+  series: null,
+  override: null,
+  models: null,
+  job: null,
+  starting: false,
+  cancelling: false,
+  offline: false,
+  results: [],
+  shownId: null,
+  overlay: 'none',
+  selectedLesionId: null,
+  diameters: false,
+  problem: null,
+};
+
+/** What is forgotten when another study is opened. */
+export function freshStudy(studyUid: string | null): Partial<State> {
+  const { session: _session, user: _user, models: _models, ...rest } = INITIAL;
+  return { ...rest, studyUid };
+}
+
+export type ActiveJob = Job & { state: 'queued' | 'running' };
+
+export function isActive(job: Job | null): job is ActiveJob {
+  return job?.state === 'queued' || job?.state === 'running';
+}
+
+/** The series a press would segment. */
+export function seriesToRun(state: State): SeriesCandidate | null {
+  const uid = state.override ?? state.series?.chosen ?? null;
+  return state.series?.candidates.find((candidate) => candidate.series_uid === uid) ?? null;
+}
+
+export function defaultModel(state: State): Model | null {
+  return state.models?.find((model) => model.is_default) ?? state.models?.[0] ?? null;
+}
+
+export function shownResult(state: State): Result | null {
+  return state.results.find((result) => result.id === state.shownId) ?? null;
+}
+
+export function selectedLesion(state: State): Lesion | null {
+  return shownResult(state)?.lesions.find((lesion) => lesion.id === state.selectedLesionId) ?? null;
+}
+
+export type Obstacle = 'loading' | 'session-over' | 'role' | 'no-study' | 'no-series' | 'no-model' | 'busy';
+
+/** Why a press would do nothing, or null where it would start. */
+export function obstacle(state: State): Obstacle | null {
+  if (state.session === 'over') return 'session-over';
+  if (!state.studyUid) return 'no-study';
+  if (state.session === 'unknown' || state.loading) return 'loading';
+  if (state.user?.role === 'viewer') return 'role';
+  if (state.starting || isActive(state.job)) return 'busy';
+  if (state.models?.length === 0) return 'no-model';
+  if (state.series && !seriesToRun(state)) return 'no-series';
+  return null;
+}
