@@ -165,6 +165,11 @@ CODES: dict[str, ErrorCode] = {
     "volume-colour": ErrorCode(
         "The images are in colour", 422, "Choose a grey-scale series."
     ),
+    "volume-mosaic": ErrorCode(
+        "Each image is a mosaic of many slices",
+        422,
+        "Choose an anatomical series; mosaics are functional or diffusion images.",
+    ),
     "volume-bad-pixels": ErrorCode(
         "The pixel values cannot be used", 422, "Send the series again."
     ),

@@ -56,23 +56,23 @@ KIND_WORDS: dict[str, str] = {
 
 CONTRAST_WORDS = _words(
     "gado gadolinium gadolinio gad gd gdt1 gadavist gadovist dotarem prohance "
-    "magnevist multihance clariscan vueway elucirem omniscan gadobutrol gadoterate gadoterat "
-    "gadopiclenol gadoteridol gbca ce cet1 km inj injecte injectee injected injection "
-    "injektion t1c t1ce t1gd contrast contraste kontrast kontrastmittel enhanced "
-    "enhancement rehausse"
+    "magnevist multihance clariscan vueway elucirem omniscan gadobutrol "
+    "gadoterate gadoterat gadopiclenol gadoteridol gbca ce cet1 km inj injecte "
+    "injectee injected injection injektion t1c t1ce t1gd contrast contraste "
+    "kontrast kontrastmittel enhanced enhancement rehausse"
 )
 TIMING_WORDS = _words(
     "post apres nach after late delayed delay tardif tardive spat verzogert"
 )
 NO_CONTRAST_WORDS = _words(
-    "pre sans nativ native natif nativ ohne without wo unenhanced avant vor before "
-    "precontrast pregd pregado noncontrast nongd ungespritzt"
+    "pre sans nativ native natif nativ ohne without wo unenhanced avant vor "
+    "before precontrast pregd pregado noncontrast nongd ungespritzt"
 )
 NEGATORS = _words("sans ohne without wo no non not pre avant vor before kein keine pas")
 BODY_HEAD = _words(
     "head brain cerebrum crane cranio cranium cranial cranien cerebral cerebrale "
-    "cerveau encephale encephalon encephalique schaedel schadel kopf hirn gehirn tete "
-    "neuro skull neurocranium neurokranium cabeza craneo headneck"
+    "cerveau encephale encephalon encephalique schaedel schadel kopf hirn gehirn "
+    "tete neuro skull neurocranium neurokranium cabeza craneo headneck"
 )
 BODY_PART_OF_HEAD = _words(
     "iac iam cai rocher rochers pituitary hypophyse hypophysis hypophysaire sella "
@@ -80,23 +80,24 @@ BODY_PART_OF_HEAD = _words(
 )
 BODY_OTHER = _words(
     "spine spinal rachis rachidien wirbelsaule wirbelsaeule wbs ws hws bws lws "
-    "cspine tspine lspine cervical cervicale lumbar lombaire lumbal lendenwirbel thorax "
-    "thoracic thoracique dorsal chest abdomen abdominal pelvis pelvic pelvien bassin "
-    "becken knee genou knie shoulder epaule schulter breast sein seins mamma mammo "
-    "liver foie leber hepatic prostate prostata heart coeur herz cardiac cardiaque "
-    "neck cou hals hip hanche hufte wrist poignet ankle cheville foot pied hand "
-    "elbow coude uterus rectum kidney rein reins niere pancreas colon femur leg jambe "
-    "moelle myelon larynx sacrum extremity body wholebody"
+    "cspine tspine lspine cervical cervicale lumbar lombaire lumbal lendenwirbel "
+    "thorax thoracic thoracique dorsal chest abdomen abdominal pelvis pelvic "
+    "pelvien bassin becken knee genou knie shoulder epaule schulter breast sein "
+    "seins mamma mammo liver foie leber hepatic prostate prostata heart coeur "
+    "herz cardiac cardiaque neck cou hals hip hanche hufte wrist poignet ankle "
+    "cheville foot pied hand elbow coude uterus rectum kidney rein reins niere "
+    "pancreas colon femur leg jambe moelle myelon larynx sacrum extremity body "
+    "wholebody"
 )
 REFORMAT_WORDS = _words(
     "mpr mprs mip minip reformat reformate reformats reformatted refo recon "
     "reconstruction reconstructed rekonstruktion vrt curved"
 )
 _SPACER_WORDS = _words(
-    "ax axial axiale tra trans transv transverse transversal sag sagittal cor coronal "
-    "2d 3d w wi iso fs fat sat fatsat fsat spair spir dixon mdixon se tse fse ir ffe "
-    "eg es gre ge fgre space spc cube vista mm ml cc p2 p3 p4 s2 s3 weighted pondere "
-    "gewichtet seq sequence and et und avec mit with op rt"
+    "ax axial axiale tra trans transv transverse transversal sag sagittal cor "
+    "coronal 2d 3d w wi iso fs fat sat fatsat fsat spair spir dixon mdixon se tse "
+    "fse ir ffe eg es gre ge fgre space spc cube vista mm ml cc p2 p3 p4 s2 s3 "
+    "weighted pondere gewichtet seq sequence and et und avec mit with op rt"
 )
 
 _KIND_OF = {

@@ -1,0 +1,198 @@
+"""Copies of the source headers that derived objects can be made from.
+
+What highdicom copies into a SEG or SR comes from here: no pixel data, texts already
+decoded and declared as UTF-8 (so that Japanese, Greek or undeclared character sets do
+no harm), missing Type 2 attributes present and empty, unreadable dates blank, and
+positions exactly on the grid of the volume, so that every frame finds its source image.
+The instances given are not changed. Pure.
+"""
+
+from __future__ import annotations
+
+import copy
+import uuid
+from collections.abc import Sequence
+from typing import Any
+
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.valuerep import DA, TM, format_number_as_ds
+
+from orthanc.frames import Frame, is_multiframe
+from orthanc.geometry import FloatArray, Grid, regular_positions
+
+
+def _keywords(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# patient, study, series, equipment, frame of reference
+_SERIES_KEYWORDS = _keywords(
+    "PatientName PatientID IssuerOfPatientID PatientBirthDate PatientBirthTime "
+    "PatientSex PatientAge PatientSize PatientWeight OtherPatientIDs EthnicGroup "
+    "PatientComments PatientIdentityRemoved DeidentificationMethod "
+    "PregnancyStatus PatientSpeciesDescription StudyInstanceUID StudyDate "
+    "StudyTime StudyID StudyDescription AccessionNumber ReferringPhysicianName "
+    "Modality SeriesInstanceUID SeriesNumber SeriesDescription ProtocolName "
+    "SeriesDate SeriesTime BodyPartExamined PatientPosition Laterality "
+    "Manufacturer ManufacturerModelName DeviceSerialNumber SoftwareVersions "
+    "InstitutionName StationName FrameOfReferenceUID PositionReferenceIndicator "
+)
+_IMAGE_KEYWORDS = _keywords(
+    "SOPClassUID SOPInstanceUID InstanceNumber ImageType AcquisitionNumber "
+    "AcquisitionDate AcquisitionTime ContentDate ContentTime SliceThickness "
+    "SpacingBetweenSlices Rows Columns NumberOfFrames SamplesPerPixel "
+    "PhotometricInterpretation BitsAllocated BitsStored HighBit "
+    "PixelRepresentation RescaleSlope RescaleIntercept LossyImageCompression "
+    "LossyImageCompressionRatio LossyImageCompressionMethod "
+)
+_REQUIRED_EMPTY = _keywords(
+    "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime "
+    "StudyID AccessionNumber ReferringPhysicianName "
+)
+_DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
+_TIMES = ("PatientBirthTime", "StudyTime", "SeriesTime")
+
+
+def source_copies(
+    instances: Sequence[Dataset], frames: Sequence[Frame], grid: Grid
+) -> tuple[Dataset, ...]:
+    """Make the copies.
+
+    Parameters
+    ----------
+    instances : sequence of pydicom.Dataset
+        As read.
+    frames : sequence of Frame
+        Of `instances`; all of one size, orientation and spacing.
+    grid : Grid
+        Fitted through them.
+
+    Returns
+    -------
+    tuple of pydicom.Dataset
+        One a slice in the order of axis 0, or the one multi-frame object.
+    """
+    first = instances[frames[grid.order[0]].instance]
+    shared = _series_part(first)
+    positions = regular_positions(grid, len(grid.order))
+    if is_multiframe(first):
+        return (_multiframe_copy(first, shared, frames, grid),)
+    orientation = _decimal(grid.direction.T[[2, 1]].ravel())
+    spacing = _decimal(grid.spacing_mm[1:])
+    copies = []
+    for index, position in zip(grid.order, positions, strict=True):
+        source = _image_part(instances[frames[index].instance], shared)
+        source.ImagePositionPatient = _decimal(position)
+        source.ImageOrientationPatient = orientation
+        source.PixelSpacing = spacing
+        copies.append(source)
+    return tuple(copies)
+
+
+def _series_part(instance: Dataset) -> Dataset:
+    """Copy the patient, study, series and equipment attributes, as UTF-8."""
+    part = Dataset()
+    charset = _read(instance, "SpecificCharacterSet")
+    if charset is not None:
+        part.SpecificCharacterSet = charset.value
+    for keyword in _SERIES_KEYWORDS:
+        element = _read(instance, keyword)
+        if element is not None:
+            part.add(copy.deepcopy(element))
+    part.decode()
+    part.SpecificCharacterSet = "ISO_IR 192"
+    for keyword in _DATES:
+        _blank_unless(part, keyword, DA)
+    for keyword in _TIMES:
+        _blank_unless(part, keyword, TM)
+    if str(part.get("PatientSex", "")) not in {"M", "F", "O", ""}:
+        part.PatientSex = ""
+    for keyword in _REQUIRED_EMPTY:
+        if part.get(keyword) is None:
+            setattr(part, keyword, "")
+    if not part.get("FrameOfReferenceUID"):
+        part.FrameOfReferenceUID = derived_frame_of_reference(
+            str(part.get("SeriesInstanceUID", ""))
+        )
+    return part
+
+
+def derived_frame_of_reference(series_uid: str) -> str:
+    """Return the frame of reference of a series that names none; always the same."""
+    name = uuid.uuid5(uuid.NAMESPACE_OID, f"frame-of-reference:{series_uid}")
+    return f"2.25.{name.int}"
+
+
+def _image_part(instance: Dataset, shared: Dataset) -> Dataset:
+    image = Dataset()
+    image.update(dict(shared.items()))
+    for keyword in _IMAGE_KEYWORDS:
+        element = _read(instance, keyword)
+        if element is not None:
+            image.add(element)
+    return image
+
+
+def _multiframe_copy(
+    instance: Dataset, shared: Dataset, frames: Sequence[Frame], grid: Grid
+) -> Dataset:
+    """Copy a multi-frame object with only the geometry in its functional groups."""
+    image = _image_part(instance, shared)
+    orientation, measures, groups = Dataset(), Dataset(), Dataset()
+    orientation.ImageOrientationPatient = _decimal(grid.direction.T[[2, 1]].ravel())
+    measures.PixelSpacing = _decimal(grid.spacing_mm[1:])
+    measures.SpacingBetweenSlices = format_number_as_ds(grid.spacing_mm[0])
+    measures.SliceThickness = _slice_thickness(instance, grid)
+    groups.PlaneOrientationSequence = [orientation]
+    groups.PixelMeasuresSequence = [measures]
+    image.SharedFunctionalGroupsSequence = [groups]
+    per_frame = []
+    for frame in frames:
+        position, group = Dataset(), Dataset()
+        position.ImagePositionPatient = _decimal(_on_grid(frame, grid))
+        group.PlanePositionSequence = [position]
+        per_frame.append(group)
+    image.PerFrameFunctionalGroupsSequence = per_frame
+    return image
+
+
+def _on_grid(frame: Frame, grid: Grid) -> FloatArray:
+    """Return the place in the grid nearest to where a frame says it lies."""
+    normal = grid.direction[:, 0]
+    distance = float((frame.position_mm - grid.position_mm) @ normal)
+    step = round(distance / grid.spacing_mm[0])
+    place: FloatArray = grid.position_mm + step * grid.spacing_mm[0] * normal
+    return place
+
+
+def _slice_thickness(instance: Dataset, grid: Grid) -> str:
+    for keyword in ("SharedFunctionalGroupsSequence",
+                    "PerFrameFunctionalGroupsSequence"):  # fmt: skip
+        for group in (instance.get(keyword) or [])[:1]:
+            for item in group.get("PixelMeasuresSequence") or []:
+                if item.get("SliceThickness"):
+                    return str(item.SliceThickness)
+    return str(format_number_as_ds(grid.spacing_mm[0]))
+
+
+def _read(instance: Dataset, keyword: str) -> DataElement | None:
+    """Return an element, or None where it is absent or its value is broken."""
+    try:
+        return instance[keyword]
+    except (ValueError, TypeError, KeyError, NotImplementedError):
+        return None
+
+
+def _blank_unless(part: Dataset, keyword: str, parse: Any) -> None:
+    if keyword not in part:
+        return
+    try:
+        parse(part[keyword].value)
+    except (ValueError, TypeError):
+        setattr(part, keyword, "")
+
+
+def _decimal(values: Any) -> list[str]:
+    """Format numbers as DICOM decimal strings (at most 16 characters)."""
+    return [format_number_as_ds(float(value)) for value in values]
