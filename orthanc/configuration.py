@@ -92,6 +92,9 @@ def render_configuration(
         "RegisteredUsers": {user: password},
         "Plugins": [str(path) for path in (plugins or find_plugins())],
     }
+    if not remote_access:
+        # From 1.12 on, not even a connection; 1.10 knows only RemoteAccessAllowed.
+        configuration["HttpBindAddresses"] = ["127.0.0.1"]
     if dicom_port is not None:
         configuration["DicomPort"] = dicom_port
     if stable_age_s is not None:

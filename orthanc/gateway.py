@@ -3,8 +3,7 @@
 Images come by WADO-RS multipart (ten times faster than one by one), go by STOW-RS and
 are read back; everything that is looked up comes by pyorthanc's REST calls. What comes
 is checked against the archive's own list, so that a cut or short answer is never taken
-for a series. Every wait is bounded: connecting, each read, a whole answer; failures
-that may pass are tried again with growing, jittered pauses, denials never.
+for a series, and only what is missing is asked for again.
 
 One instance per process, shared by all its threads. HTTP exceptions do not get out, and
 neither do UIDs or texts of the archive: errors carry numbers only.
@@ -13,50 +12,25 @@ neither do UIDs or texts of the archive: errors carry numbers only.
 from __future__ import annotations
 
 import io
-import logging
-import random
 import secrets
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-import httpx
 import pydicom
-import pyorthanc
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
 from errors import MetiaError
 from orthanc import dicomweb
 from orthanc.archive import Progress, SeriesHeader, StoreReceipt
+from orthanc.connection import Connection, Limits, incomplete, unexpected
 
-# httpx logs the address of every request, and addresses hold UIDs.
-logging.getLogger("httpx").setLevel(logging.WARNING)
-
-_DENIALS = frozenset({401, 403})
 _CANNOT_TRANSCODE = frozenset({400, 406, 415, 500, 501})
-_FIRST_PAUSE_S = 0.2
-_LONGEST_PAUSE_S = 5.0
 _POLL_STABLE_S = 0.5
 _ORTHANC_DISK_FULL = frozenset({14, 15})  # CannotWriteFile, FullStorage
-_KEEPALIVE_S = 0.5  # Orthanc 1.10 hangs up on an idle connection after one second
 _HEADER_CHUNK_BYTES = 32_768
-
-_T = TypeVar("_T")
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What is pulled at most, so that one series cannot exhaust the worker's memory."""
-
-    instances: int = 2_000
-    """Instances of one series."""
-    answer_bytes: int = 2**30
-    """Bytes of one answer and of one series."""
-    answer_s: float = 600.0
-    """Seconds from the first to the last byte of one answer."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +42,11 @@ class _Listed:
     number: int
     """Instance number, 0 where it has none."""
     size_bytes: int
+
+    @property
+    def path(self) -> str:
+        """Where its file lies, as it is stored."""
+        return f"/instances/{self.orthanc_id}/file"
 
 
 class OrthancArchive:
@@ -98,33 +77,26 @@ class OrthancArchive:
         retries: int = 3,
         limits: Limits | None = None,
     ) -> None:
-        self._url = url.rstrip("/")
-        self._retries = retries
         self._limits = limits or Limits()
-        self._client = pyorthanc.Orthanc(
-            self._url,
+        self._connection = Connection(
+            url,
             user,
             password,
-            return_raw_response=True,
-            timeout=httpx.Timeout(
-                read_timeout_s, connect=connect_timeout_s, pool=connect_timeout_s
-            ),
-            # Orthanc 1.10 would compress each image for 12 ms.
-            headers={"Accept-Encoding": "identity"},
-            transport=_BoundedTransport(self._limits),
-            follow_redirects=False,
-            trust_env=False,
+            connect_timeout_s=connect_timeout_s,
+            read_timeout_s=read_timeout_s,
+            retries=retries,
+            limits=self._limits,
         )
 
     def close(self) -> None:
         """Close the connections."""
-        self._client.close()
+        self._connection.close()
 
     def ping(self) -> None:
         """Raise ``MetiaError`` unless the archive answers and accepts us."""
-        system = self._json(self._client.get_system)
+        system = self._connection.ask(lambda rest: rest.get_system())
         if not isinstance(system, dict) or "DatabaseVersion" not in system:
-            raise _unexpected("It does not look like Orthanc's.")
+            raise unexpected("It does not look like Orthanc's.")
 
     def series_headers(self, study_uid: str) -> list[SeriesHeader]:
         """List the series of a study, in order of series number.
@@ -135,8 +107,8 @@ class OrthancArchive:
             ``study-not-found`` and the ``archive-*`` codes.
         """
         study = self._study(study_uid)
-        children = self._json(
-            lambda: self._client.get_studies_id_series(study["ID"]), "study-not-found"
+        children = self._connection.ask(
+            lambda rest: rest.get_studies_id_series(study["ID"]), "study-not-found"
         )
         headers = [self._series_header(child["ID"]) for child in children]
         return sorted(headers, key=_series_order)
@@ -177,9 +149,9 @@ class OrthancArchive:
         series_id = self._series(study_uid, series_uid)["ID"]
         listed = self._list_instances(series_id)
         self._refuse_too_large(listed)
-        url = f"{self._url}/dicom-web/studies/{study_uid}/series/{series_uid}"
+        path = f"/dicom-web/studies/{study_uid}/series/{series_uid}"
         report = progress or (lambda _fraction: None)
-        pulled = self._pull_all(url, dicomweb.ACCEPT_STORED, listed, report)
+        pulled = self._pull_all(path, dicomweb.ACCEPT_STORED, listed, report)
         for item in listed:
             if item.sop_instance_uid not in pulled:
                 pulled[item.sop_instance_uid] = self._pull_file(item)
@@ -189,7 +161,7 @@ class OrthancArchive:
             if not dicomweb.is_decodable(pulled[item.sop_instance_uid])
         ]
         if opaque:
-            pulled |= self._pull_transcoded(url, opaque, whole=opaque == listed)
+            pulled |= self._pull_transcoded(path, opaque, whole=opaque == listed)
         if self._list_instances(series_id) != listed:
             raise MetiaError(
                 "series-not-stable", "Images arrived while the series was read."
@@ -215,8 +187,8 @@ class OrthancArchive:
         self._refuse_too_large([found])
         dataset = self._pull_file(found)
         if not dicomweb.is_decodable(dataset):
-            url = f"{self._url}/dicom-web/studies/{study_uid}/series/{series_uid}"
-            pulled = self._pull_transcoded(url, [found], whole=False)
+            path = f"/dicom-web/studies/{study_uid}/series/{series_uid}"
+            pulled = self._pull_transcoded(path, [found], whole=False)
             dataset = pulled[sop_instance_uid]
         return dataset
 
@@ -276,7 +248,7 @@ class OrthancArchive:
         if not all(dicomweb.is_uid(uid) for uid in uids.values()):
             return None
         query = {"Level": level, "Query": uids, "Expand": True}
-        found = self._json(lambda: self._client.post_tools_find(json=query))
+        found = self._connection.ask(lambda rest: rest.post_tools_find(json=query))
         if len(found) > 1:
             # Orthanc keeps apart what lies under different patient IDs.
             raise MetiaError(
@@ -285,8 +257,8 @@ class OrthancArchive:
         return found[0] if found else None
 
     def _list_instances(self, series_id: str) -> list[_Listed]:
-        answer = self._json(
-            lambda: self._client.get_series_id_instances(series_id), "series-not-found"
+        answer = self._connection.ask(
+            lambda rest: rest.get_series_id_instances(series_id), "series-not-found"
         )
         listed = [_as_listed(item) for item in answer]
         return sorted(listed, key=lambda item: (item.number, item.sop_instance_uid))
@@ -296,11 +268,11 @@ class OrthancArchive:
         middle = listed[len(listed) // 2]
 
         def read() -> Dataset:
-            with self._stream(self._file_url(middle)) as response:
+            with self._connection.stream(middle.path) as response:
                 chunks = response.iter_bytes(_HEADER_CHUNK_BYTES)
                 return _parse(dicomweb.LazyFile(chunks), header_only=True)
 
-        sample = self._retrying(read, "archive-incomplete")
+        sample = self._connection.retrying(read, "archive-incomplete")
         return SeriesHeader(str(sample.SeriesInstanceUID), len(listed), sample)
 
     # -- pulling -------------------------------------------------------------------
@@ -320,7 +292,7 @@ class OrthancArchive:
             )
 
     def _pull_all(
-        self, url: str, accept: str, wanted: Sequence[_Listed], report: Progress
+        self, path: str, accept: str, wanted: Sequence[_Listed], report: Progress
     ) -> dict[str, Dataset]:
         """Pull what comes whole of a multipart answer.
 
@@ -329,11 +301,13 @@ class OrthancArchive:
         sizes = {item.sop_instance_uid: item.size_bytes for item in wanted}
         stored = accept == dicomweb.ACCEPT_STORED
         pulled: dict[str, Dataset] = {}
-
         try:
-            with self._stream(url, accept) as response:
-                for part in _parts(response):
-                    dataset = _parse_bytes(part)
+            with self._connection.stream(path, accept) as response:
+                boundary = dicomweb.multipart_boundary(
+                    response.headers.get("Content-Type", "")
+                )
+                for part in dicomweb.split_multipart(response.iter_bytes(), boundary):
+                    dataset = _parse(io.BytesIO(part))
                     uid = str(dataset.get("SOPInstanceUID", ""))
                     if uid in sizes and (not stored or len(part) == sizes[uid]):
                         pulled[uid] = dataset
@@ -344,37 +318,44 @@ class OrthancArchive:
         return pulled
 
     def _pull_file(self, item: _Listed) -> Dataset:
-        return _parse_bytes(self._read_file(item))
+        try:
+            return _parse(io.BytesIO(self._read_file(item)))
+        except dicomweb.BrokenAnswer as error:
+            # It has the listed length, so this is what the archive holds.
+            raise MetiaError("volume-undecodable", str(error)) from error
 
     def _read_file(self, item: _Listed) -> bytes:
         """Read one file as it is stored, and insist on its length."""
 
         def read() -> bytes:
-            with self._stream(self._file_url(item)) as response:
+            with self._connection.stream(item.path) as response:
                 content = response.read()
             if len(content) != item.size_bytes:
-                raise _incomplete()
+                raise incomplete()
             return content
 
-        return self._retrying(read, "archive-incomplete")
-
-    def _file_url(self, item: _Listed) -> str:
-        return f"{self._url}/instances/{item.orthanc_id}/file"
+        try:
+            return self._connection.retrying(read, "archive-incomplete")
+        except MetiaError as error:
+            if error.facts.get("archive_status") == 500:
+                # Orthanc's answer where the file is gone from its storage.
+                raise incomplete() from error
+            raise
 
     def _pull_transcoded(
-        self, url: str, wanted: Sequence[_Listed], *, whole: bool
+        self, path: str, wanted: Sequence[_Listed], *, whole: bool
     ) -> dict[str, Dataset]:
         """Pull decodable copies; the archive decodes what we cannot."""
         pulled: dict[str, Dataset] = {}
         try:
             if whole and len(wanted) > 1:
                 pulled = self._pull_all(
-                    url, dicomweb.ACCEPT_TRANSCODED, wanted, lambda _fraction: None
+                    path, dicomweb.ACCEPT_TRANSCODED, wanted, lambda _fraction: None
                 )
             for item in wanted:
                 uid = item.sop_instance_uid
                 if uid not in pulled:
-                    single = f"{url}/instances/{uid}"
+                    single = f"{path}/instances/{uid}"
                     pulled |= self._pull_all(
                         single, dicomweb.ACCEPT_TRANSCODED, [item], lambda _f: None
                     )
@@ -401,40 +382,27 @@ class OrthancArchive:
             f"boundary={boundary.decode('ascii')}",
             "Accept": "application/dicom+json",
         }
-        url = f"{self._url}/dicom-web/studies"
-
-        def send() -> httpx.Response:
-            response: httpx.Response = self._client.post(
-                url, content=body, headers=headers
-            )
-            if response.status_code not in {202, 400, 409, 413, 500, 507}:
-                _check_status(response)
-            return response
-
-        response = self._retrying(lambda: _translated(send), "archive-unavailable")
-        stored = dicomweb.stored_instances(_json_object(response))
+        _, answer = self._connection.send("/dicom-web/studies", body, headers)
+        stored = dicomweb.stored_instances(answer)
         for uid, content in files.items():
             if uid not in stored:
                 self._send_alone(content)
 
     def _send_alone(self, content: bytes) -> None:
         """Store by REST what STOW-RS did not store, as only REST says why not."""
-        url = f"{self._url}/instances"
-        response = self._retrying(
-            lambda: _translated(lambda: self._client.post(url, content=content)),
-            "archive-unavailable",
-        )
-        if response.is_success:
+        status, answer = self._connection.send("/instances", content)
+        reason = answer.get("OrthancStatus")
+        facts: dict[str, object] = {"archive_status": status, "orthanc_status": reason}
+        if status < 300:
             return
-        if response.status_code in _DENIALS:
-            _check_status(response)
-        status = _json_object(response).get("OrthancStatus")
-        if response.status_code == 507 or status in _ORTHANC_DISK_FULL:
-            raise MetiaError("disk-full", "The archive cannot write to its disk.")
+        if status == 507 or reason in _ORTHANC_DISK_FULL:
+            raise MetiaError(
+                "disk-full", "The archive cannot write to its disk.", facts
+            )
         raise MetiaError(
-            "archive-rejected",
-            f"The archive answered {response.status_code} (Orthanc status {status}).",
-            {"archive_status": response.status_code, "orthanc_status": status},
+            "archive-rejected" if status < 500 else "archive-unavailable",
+            f"The archive answered {status} (Orthanc status {reason}).",
+            facts,
         )
 
     def _read_back(self, receipt: StoreReceipt, sent: bytes | None) -> None:
@@ -448,152 +416,6 @@ class OrthancArchive:
             raise MetiaError(
                 "archive-mismatch", "The object read back is not the one stored."
             )
-
-    # -- requests ------------------------------------------------------------------
-
-    def _json(
-        self, call: Callable[[], httpx.Response], missing: str = "archive-unexpected"
-    ) -> Any:
-        """Make one of pyorthanc's calls; `missing` is the code of a 404."""
-
-        def ask() -> Any:
-            response = _translated(call)
-            _check_status(response, missing)
-            return _parse_json(response)
-
-        return self._retrying(ask, "archive-unavailable")
-
-    @contextmanager
-    def _stream(self, url: str, accept: str = "*/*") -> Iterator[httpx.Response]:
-        """Give an answer whose body is still to be read.
-
-        Until it begins, failures are ``archive-unavailable`` and are tried again; from
-        then on they are ``archive-incomplete``.
-        """
-
-        def begin() -> httpx.Response:
-            request = self._client.build_request("GET", url, headers={"Accept": accept})
-            response = _translated(lambda: self._client.send(request, stream=True))
-            try:
-                _check_status(response, "archive-incomplete")
-            except MetiaError:
-                response.close()
-                raise
-            return response
-
-        response = self._retrying(begin, "archive-unavailable")
-        try:
-            yield response
-        except (httpx.TransportError, httpx.DecodingError, dicomweb.BrokenAnswer):
-            # "from None": the texts of these name the address.
-            raise _incomplete() from None
-        finally:
-            response.close()
-
-    def _retrying(self, action: Callable[[], _T], code: str) -> _T:
-        """Repeat `action` while it fails with `code`, with growing pauses."""
-        for attempt in range(self._retries):
-            try:
-                return action()
-            except MetiaError as error:
-                if error.code != code:
-                    raise
-            pause_s = min(_FIRST_PAUSE_S * 2**attempt, _LONGEST_PAUSE_S)
-            # Jitter: workers that failed together must not come back together.
-            time.sleep(pause_s * random.uniform(0.5, 1.0))  # noqa: S311
-        return action()
-
-
-class _BoundedTransport(httpx.HTTPTransport):
-    """Bounds every answer in bytes and in time; httpx bounds only single reads."""
-
-    def __init__(self, limits: Limits) -> None:
-        super().__init__(
-            trust_env=False, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S)
-        )
-        self._answer_limits = limits
-
-    def handle_request(self, request: httpx.Request) -> httpx.Response:
-        response = super().handle_request(request)
-        if isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _BoundedStream(response.stream, self._answer_limits)
-        return response
-
-
-class _BoundedStream(httpx.SyncByteStream):
-    def __init__(self, stream: httpx.SyncByteStream, limits: Limits) -> None:
-        self._stream = stream
-        self._limits = limits
-
-    def __iter__(self) -> Iterator[bytes]:
-        end = time.monotonic() + self._limits.answer_s
-        # Room for the headers of the parts besides the images themselves.
-        left = self._limits.answer_bytes + 2_000 * self._limits.instances
-        for chunk in self._stream:
-            left -= len(chunk)
-            if left < 0:
-                raise _unexpected("It is larger than an answer may be.")
-            if time.monotonic() > end:
-                raise httpx.ReadTimeout("The answer takes too long.")
-            yield chunk
-
-    def close(self) -> None:
-        self._stream.close()
-
-
-def _translated(call: Callable[[], httpx.Response]) -> httpx.Response:
-    try:
-        return call()
-    except httpx.TimeoutException:
-        reason = "The archive did not answer in time."
-    except httpx.ConnectError:
-        reason = "The archive cannot be reached."
-    except httpx.TransportError:
-        reason = "The connection to the archive broke."
-    except httpx.InvalidURL:
-        raise MetiaError(
-            "configuration-invalid", "METIA_ARCHIVE_URL is not an address."
-        ) from None
-    # Raised out here without its cause, whose text names the address.
-    raise MetiaError("archive-unavailable", reason)
-
-
-def _check_status(
-    response: httpx.Response, missing: str = "archive-unexpected"
-) -> None:
-    status = response.status_code
-    facts: dict[str, object] = {"archive_status": status}
-    if response.is_success:
-        return
-    if status in _DENIALS:
-        raise MetiaError("archive-denied", f"The archive answered {status}.", facts)
-    if status == httpx.codes.NOT_FOUND:
-        raise MetiaError(missing, "The archive answered 404.", facts)
-    if status == httpx.codes.TOO_MANY_REQUESTS or response.is_server_error:
-        raise MetiaError("archive-unavailable", f"It answered {status}.", facts)
-    raise MetiaError("archive-unexpected", f"It answered {status}.", facts)
-
-
-def _parse_json(response: httpx.Response) -> Any:
-    try:
-        return response.json()
-    except (ValueError, RecursionError):
-        raise _unexpected("It is not JSON.") from None
-
-
-def _json_object(response: httpx.Response) -> dict[str, Any]:
-    answer = _parse_json(response) if response.content else {}
-    return answer if isinstance(answer, dict) else {}
-
-
-def _parts(response: httpx.Response) -> Iterator[bytes]:
-    content_type = response.headers.get("Content-Type", "")
-    boundary = dicomweb.multipart_boundary(content_type)
-    return dicomweb.split_multipart(response.iter_bytes(), boundary)
-
-
-def _parse_bytes(content: bytes) -> Dataset:
-    return _parse(io.BytesIO(content))
 
 
 def _parse(file: io.IOBase, *, header_only: bool = False) -> Dataset:
@@ -629,15 +451,7 @@ def _uids_of(dataset: Dataset) -> tuple[str, str, str]:
     return uids[0], uids[1], uids[2]
 
 
-def _incomplete() -> MetiaError:
-    return MetiaError("archive-incomplete", "The archive's answer was cut.")
-
-
 def _undecodable() -> MetiaError:
     return MetiaError(
         "volume-undecodable", "Neither we nor the archive can decode the images."
     )
-
-
-def _unexpected(why: str) -> MetiaError:
-    return MetiaError("archive-unexpected", f"The answer cannot be used. {why}")
