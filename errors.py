@@ -228,6 +228,16 @@ CODES: dict[str, ErrorCode] = {
         422,
         "Give a DICOM folder, a ZIP of one, or a NIfTI file.",
     ),
+    "input-ambiguous": ErrorCode(
+        "The given files leave a choice open",
+        422,
+        "Name the series with --series, or give the folder of one study.",
+    ),
+    "output-exists": ErrorCode(
+        "The output folder holds results already",
+        409,
+        "Choose another folder, or add --overwrite.",
+    ),
     "database-unusable": ErrorCode(
         "The database cannot be used",
         503,

@@ -9,7 +9,6 @@ no clock. Safe from any thread.
 from __future__ import annotations
 
 import hashlib
-import uuid
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +18,12 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 from pydicom.valuerep import format_number_as_ds
 
+from segmentation.dicom.uids import derive_uid
 from segmentation.phantoms.geometry import Grid, Plane, Pose
 from segmentation.phantoms.head import Head, make_head
 
 PATIENT_ID = "METIA-PHANTOM-1"
 PATIENT_NAME = "Phantom^Synthetic"
-_NAMESPACE = uuid.UUID("6b0a5c0e-6f0c-5d55-9a0e-3d1f0c1b7a11")
 
 
 @dataclass(frozen=True)
@@ -49,12 +48,12 @@ class Visit:
     @property
     def study_uid(self) -> str:
         """Study Instance UID."""
-        return phantom_uid("study", self.patient_id, self.key)
+        return derive_uid("phantom-study", self.patient_id, self.key)
 
     @property
     def frame_of_reference_uid(self) -> str:
         """Frame of Reference UID: one a visit, for the patient is moved between."""
-        return phantom_uid("frame", self.patient_id, self.key)
+        return derive_uid("phantom-frame", self.patient_id, self.key)
 
 
 @dataclass(frozen=True)
@@ -69,11 +68,6 @@ class Protocol:
     echo_ms: float
     inversion_ms: float | None
     flip_deg: float
-
-
-def phantom_uid(*parts: str) -> str:
-    """Derive a UID from text; the same text gives the same UID."""
-    return f"2.25.{uuid.uuid5(_NAMESPACE, '/'.join(parts)).int}"
 
 
 PROTOCOLS: dict[str, Protocol] = {
@@ -118,8 +112,8 @@ def dicom_series(
     pixels = head.volume.array.astype("<u2")
     affine = head.volume.affine
     digest = hashlib.sha256(pixels.tobytes() + affine.astype("<f8").tobytes())
-    series_uid = phantom_uid(
-        "series", visit.study_uid, str(series_number), digest.hexdigest()
+    series_uid = derive_uid(
+        "phantom-series", visit.study_uid, str(series_number), digest.hexdigest()
     )
     images = []
     for index, plane in enumerate(pixels):
@@ -153,7 +147,9 @@ def localizer_series(
             description="LOCALIZER 3 PLANE",
             slice_thickness_mm=8.0,
         )
-    series_uid = phantom_uid("localizer", visit.study_uid, images[0].SeriesInstanceUID)
+    series_uid = derive_uid(
+        "phantom-localizer", visit.study_uid, images[0].SeriesInstanceUID
+    )
     for number, image in enumerate(images, 1):
         image.SeriesInstanceUID = series_uid
         image.InstanceNumber = number
@@ -194,7 +190,7 @@ def write_images(folder: Path, images: Iterable[Dataset]) -> list[Path]:
 def _new_image(visit: Visit, series_uid: str, key: str) -> Dataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage
-    meta.MediaStorageSOPInstanceUID = UID(phantom_uid("image", key))
+    meta.MediaStorageSOPInstanceUID = UID(derive_uid("phantom-image", key))
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image = Dataset()
     image.file_meta = meta
