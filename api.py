@@ -1,0 +1,150 @@
+"""The web application: ``create_app()`` puts settings, parts and routes together.
+
+Run by gunicorn (``gunicorn "api:create_app()"``) or ``flask --app api``. Computes
+nothing itself and never loads torch: jobs go to the worker through the database. Every
+request passes the guard of ``segmentation.access.routes``; every error leaves as a
+problem document.
+"""
+
+from __future__ import annotations
+
+import click
+import flask
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from db.engine import Engine, make_engine, reading
+from db.jobs import count_jobs
+from orthanc.archive import Archive
+from orthanc.gateway import OrthancArchive
+from orthanc.routes import ARCHIVE_EXTENSION
+from orthanc.routes import blueprint as studies
+from segmentation import routes as work
+from segmentation.access.identity import LocalUsers
+from segmentation.access.login.routes import blueprint as login
+from segmentation.access.people.routes import blueprint as people
+from segmentation.access.routes import blueprint as session
+from segmentation.access.routes import install_guard
+from segmentation.http.logs import configure_logs
+from segmentation.http.metrics import Metrics, QueueFigures
+from segmentation.http.problems import error_reference
+from segmentation.http.routes import SERVICES, Api, describe_converters, install
+from segmentation.http.service.routes import blueprint as service
+from segmentation.http.services import ArchiveHealth, Services
+from segmentation.jobs import JobQueue
+from segmentation.models.registry import ModelRegistry
+from settings import RESEARCH_NOTICE, VERSION, Settings, get_settings
+
+
+def create_app(
+    settings: Settings | None = None,
+    *,
+    archive: Archive | None = None,
+    engine: Engine | None = None,
+) -> flask.Flask:
+    """Make the web application.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        Those of the environment where left out.
+    archive : Archive, optional
+        Orthanc as the settings name it where left out.
+    engine : Engine, optional
+        The database as the settings name it where left out.
+
+    Returns
+    -------
+    flask.Flask
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid``, ``database-unusable``.
+    """
+    settings = settings or get_settings()
+    settings.require_secret_key()
+    configure_logs(settings.log_level)
+    services = _make_services(settings, archive, engine)
+    app = flask.Flask("metia", static_folder=None)
+    _configure(app, settings)
+    app.extensions[SERVICES] = services
+    app.extensions[ARCHIVE_EXTENSION] = services.archive
+    install(app, services.metrics)
+    api = Api(app)
+    describe_converters(api)
+    _describe_access(api)
+    for blueprint in (session, studies, work.jobs, work.results, work.models, people):
+        api.register_blueprint(blueprint)
+    app.register_blueprint(login)
+    app.register_blueprint(service)
+    app.cli.add_command(_write_error_reference)
+    install_guard(app)
+    return app
+
+
+def _make_services(
+    settings: Settings, archive: Archive | None, engine: Engine | None
+) -> Services:
+    database = engine or make_engine(settings.database_url)
+    archive = archive or OrthancArchive(
+        settings.archive_url,
+        settings.archive_user,
+        settings.archive_password.get_secret_value(),
+        connect_timeout_s=settings.archive_connect_timeout_s,
+        read_timeout_s=settings.archive_read_timeout_s,
+        # A person waits for the answer: one more try, not the worker's patience.
+        retries=min(settings.archive_retries, 1),
+    )
+    queue = JobQueue(database, settings)
+
+    def read_queue() -> QueueFigures:
+        with reading(database) as session:
+            return QueueFigures(count_jobs(session), 0.0)
+
+    return Services(
+        settings=settings,
+        engine=database,
+        archive=archive,
+        queue=queue,
+        models=ModelRegistry(settings.model_dirs),
+        identity=LocalUsers(database),
+        metrics=Metrics(read_queue),
+        archive_health=ArchiveHealth(archive.ping),
+    )
+
+
+def _configure(app: flask.Flask, settings: Settings) -> None:
+    app.config.update(
+        MAX_CONTENT_LENGTH=settings.max_request_bytes,
+        MAX_FORM_MEMORY_SIZE=16_384,
+        MAX_FORM_PARTS=16,
+        TRUSTED_HOSTS=list(settings.allowed_hosts) or None,
+        API_TITLE="MetIA",
+        API_VERSION=VERSION,
+        OPENAPI_VERSION="3.1.0",
+        API_SPEC_OPTIONS={
+            "info": {"description": RESEARCH_NOTICE},
+            "security": [{"session": []}, {"token": []}],
+        },
+    )
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    hops = settings.trusted_proxies
+    if hops:
+        app.wsgi_app = ProxyFix(  # type: ignore[method-assign]
+            app.wsgi_app, x_for=hops, x_proto=hops, x_host=hops
+        )
+
+
+def _describe_access(api: Api) -> None:
+    components = api.spec.components
+    components.security_scheme(
+        "session", {"type": "apiKey", "in": "cookie", "name": "metia_session"}
+    )
+    components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+
+
+@click.command("errors-reference")
+@click.argument("file", type=click.File("w", encoding="utf-8"), default="-")
+def _write_error_reference(file: click.utils.LazyFile) -> None:
+    """Write docs/errors.md from the table of error codes."""
+    file.write(error_reference())

@@ -1,0 +1,1 @@
+"""The login page: a plain form, in English and French."""

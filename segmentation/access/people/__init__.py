@@ -1,0 +1,1 @@
+"""Keeping users (administrators) and one's own API tokens."""

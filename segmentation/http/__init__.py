@@ -1,0 +1,1 @@
+"""What every HTTP route shares: JSON in, problems out, headers, logs, metrics."""
