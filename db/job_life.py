@@ -255,6 +255,7 @@ def put_back(
         lease_until=null(),
         not_before=not_before,
         retries=JobRow.retries + (1 if count_retry else 0),
+        timings_s={},
         error_code=error_code,
         error_detail=error_detail,
     )
