@@ -38,14 +38,14 @@ _SERIES_KEYWORDS = _keywords(
     "Manufacturer ManufacturerModelName DeviceSerialNumber SoftwareVersions "
     "InstitutionName StationName FrameOfReferenceUID PositionReferenceIndicator "
 )
-_IMAGE_KEYWORDS = _keywords(
-    "SOPClassUID SOPInstanceUID InstanceNumber ImageType AcquisitionNumber "
-    "AcquisitionDate AcquisitionTime ContentDate ContentTime SliceThickness "
-    "SpacingBetweenSlices Rows Columns NumberOfFrames SamplesPerPixel "
-    "PhotometricInterpretation BitsAllocated BitsStored HighBit "
-    "PixelRepresentation RescaleSlope RescaleIntercept LossyImageCompression "
-    "LossyImageCompressionRatio LossyImageCompressionMethod "
+# alike in all images of a volume
+_FORMAT_KEYWORDS = _keywords(
+    "SOPClassUID ImageType SliceThickness SpacingBetweenSlices Rows Columns "
+    "NumberOfFrames SamplesPerPixel PhotometricInterpretation BitsAllocated "
+    "BitsStored HighBit PixelRepresentation LossyImageCompression "
+    "LossyImageCompressionRatio LossyImageCompressionMethod"
 )
+_IMAGE_KEYWORDS = ("SOPInstanceUID", "InstanceNumber")
 _REQUIRED_EMPTY = _keywords(
     "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime "
     "StudyID AccessionNumber ReferringPhysicianName "
@@ -78,25 +78,23 @@ def source_copies(
     positions = regular_positions(grid, len(grid.order))
     if is_multiframe(first):
         return (_multiframe_copy(first, shared, frames, grid),)
-    orientation = _decimal(grid.direction.T[[2, 1]].ravel())
-    spacing = _decimal(grid.spacing_mm[1:])
+    shared.ImageOrientationPatient = _decimal(grid.direction.T[[2, 1]].ravel())
+    shared.PixelSpacing = _decimal(grid.spacing_mm[1:])
     copies = []
     for index, position in zip(grid.order, positions, strict=True):
         source = _image_part(instances[frames[index].instance], shared)
         source.ImagePositionPatient = _decimal(position)
-        source.ImageOrientationPatient = orientation
-        source.PixelSpacing = spacing
         copies.append(source)
     return tuple(copies)
 
 
 def _series_part(instance: Dataset) -> Dataset:
-    """Copy the patient, study, series and equipment attributes, as UTF-8."""
+    """Copy what all images of the series have in common, as UTF-8."""
     part = Dataset()
     charset = _read(instance, "SpecificCharacterSet")
     if charset is not None:
         part.SpecificCharacterSet = charset.value
-    for keyword in _SERIES_KEYWORDS:
+    for keyword in (*_SERIES_KEYWORDS, *_FORMAT_KEYWORDS):
         element = _read(instance, keyword)
         if element is not None:
             part.add(copy.deepcopy(element))
@@ -125,8 +123,7 @@ def derived_frame_of_reference(series_uid: str) -> str:
 
 
 def _image_part(instance: Dataset, shared: Dataset) -> Dataset:
-    image = Dataset()
-    image.update(dict(shared.items()))
+    image = copy.copy(shared)
     for keyword in _IMAGE_KEYWORDS:
         element = _read(instance, keyword)
         if element is not None:

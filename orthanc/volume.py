@@ -110,7 +110,7 @@ def load_series(
     pixels = [decode(instance) for instance in instances]
     order = _one_of_each_place(frames, groups, pixels, warnings)
     grid = geometry.fit_grid(frames, order)
-    array = _rescaled(frames, grid.order, pixels)
+    array, digest = _rescaled(frames, grid.order, pixels)
     _check_values(array)
     reference = instances[0].get("FrameOfReferenceUID")
     if not reference:
@@ -132,7 +132,7 @@ def load_series(
         ),
         source_images=source_copies(instances, frames, grid),
         warnings=tuple(warnings),
-        facts=_facts(instances, grid, array),
+        facts=_facts(instances, grid, array, digest),
     )
 
 
@@ -225,19 +225,27 @@ def _stored(frame: Frame, pixels: Sequence[IntegerArray]) -> IntegerArray:
 
 def _rescaled(
     frames: Sequence[Frame], order: Sequence[int], pixels: Sequence[IntegerArray]
-) -> NDArray[np.float32]:
-    """Stack the slices, each with its own slope and intercept."""
+) -> tuple[NDArray[np.float32], str]:
+    """Stack the slices, each with its own slope and intercept, and hash them.
+
+    The hash runs over shape, stored values (little endian), slope and intercept of each
+    slice in the order of axis 0, so that it does not depend on the compression.
+    """
     first = frames[order[0]]
     array = np.empty((len(order), first.rows, first.columns), dtype=np.float32)
+    digest = hashlib.sha256(str(array.shape).encode())
     with np.errstate(over="ignore", invalid="ignore"):
         for index, frame_index in enumerate(order):
             frame = frames[frame_index]
             stored = _stored(frame, pixels)
+            little_endian = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
+            digest.update(np.ascontiguousarray(little_endian).data)
+            digest.update(f"{frame.slope!r} {frame.intercept!r}".encode())
             if (frame.slope, frame.intercept) == (1.0, 0.0):
                 array[index] = stored
             else:
                 array[index] = stored * frame.slope + frame.intercept
-    return array
+    return array, digest.hexdigest()
 
 
 def _check_values(array: NDArray[np.float32]) -> None:
@@ -249,7 +257,10 @@ def _check_values(array: NDArray[np.float32]) -> None:
 
 
 def _facts(
-    instances: Sequence[Dataset], grid: geometry.Grid, array: NDArray[np.float32]
+    instances: Sequence[Dataset],
+    grid: geometry.Grid,
+    array: NDArray[np.float32],
+    digest: str,
 ) -> dict[str, object]:
     syntaxes = {
         str(getattr(instance, "file_meta", Dataset()).get("TransferSyntaxUID", ""))
@@ -263,5 +274,5 @@ def _facts(
         "tilt_deg": grid.tilt_deg,
         "instance_count": len(instances),
         "transfer_syntaxes": sorted(syntaxes),
-        "pixel_sha256": hashlib.sha256(array.data).hexdigest(),
+        "pixel_sha256": digest,
     }

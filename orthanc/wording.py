@@ -208,10 +208,11 @@ class Wording:
 def _plain(text: str) -> str:
     """Lower case without accents, words parted by single spaces; signs are kept."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]|(?:CE|KM|GD)\b)", " ", text)
+    text = re.sub(r"(?i)(?<![a-z0-9])t1w?_mpr(?=_|$)", "t1 mprage", text)  # Siemens
     decomposed = unicodedata.normalize("NFKD", text)
     ascii_only = "".join(c for c in decomposed if not unicodedata.combining(c))
     cleaned = ascii_only.casefold().replace("ß", "ss")
-    return re.sub(r"[\s_.,;:^=|<>\"'#]+", " ", cleaned).strip()
+    return re.sub(r"[\s\x00-\x1f_.,;:^=|<>\"'#]+", " ", cleaned).strip()
 
 
 def _split_glued(word: str) -> list[str]:
