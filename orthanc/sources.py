@@ -123,7 +123,9 @@ def derived_frame_of_reference(series_uid: str) -> str:
 
 
 def _image_part(instance: Dataset, shared: Dataset) -> Dataset:
-    image = copy.copy(shared)
+    # Not copy.copy: pydicom's shares the elements, so the last position would be all's.
+    image = Dataset()
+    image.update(shared)
     for keyword in _IMAGE_KEYWORDS:
         element = _read(instance, keyword)
         if element is not None:
