@@ -355,4 +355,8 @@ def _store_and_compare(archive: Archive, study_uid: str, analysis: Analysis) -> 
 
 
 def _same_labels(stored: Dataset, labels: hd.Volume) -> bool:
-    return bool(np.array_equal(segments_as_labels(stored, labels), labels.array))
+    try:
+        read = segments_as_labels(stored, labels)
+    except ValueError:  # another kind of object, or one on other planes
+        return False
+    return bool(np.array_equal(read, labels.array))

@@ -6,6 +6,7 @@ the first administrator, and the synthetic sample study.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -91,7 +92,7 @@ def init() -> None:
 def _prepare_database(settings: Settings) -> None:
     """Bring the schema up to date and make the first administrator."""
     from db.engine import make_engine
-    from db.migrate import upgrade
+    from db.schema import upgrade
     from segmentation.access.users import ensure_first_admin
 
     engine = make_engine(settings.database_url)
@@ -104,10 +105,10 @@ def _prepare_database(settings: Settings) -> None:
 
 def load_sample(settings: Settings) -> None:
     """Store the synthetic sample study and its follow-up, unless they are there."""
-    from orthanc.gateway import OrthancArchive
     from segmentation.phantoms import sample_study
+    from segmentation.runner import open_archive
 
-    with OrthancArchive.from_settings(settings) as archive:
+    with contextlib.closing(open_archive(settings)) as archive:
         for visit in (1, 2):
             study_uid, make = sample_study(visit)
             try:

@@ -1,0 +1,228 @@
+"""Works one job off: opens archive and model, runs the pipeline, records the outcome.
+
+Built once per worker process; keeps the model of the last job loaded. The worker
+(``segmentation.worker``) gives it a job and a ``JobContext`` and knows nothing of what
+happens inside. Not safe to share between threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from pydicom.dataset import Dataset
+
+from db.engine import Engine, Session, reading
+from db.jobs import Job
+from db.models_registry import ModelRecord, promoted_model
+from db.results import LesionRecord, ResultRecord, record_result
+from db.studies import Patient, Series, Study, upsert_study
+from orthanc.archive import Archive
+from orthanc.gateway import OrthancArchive
+from segmentation.models.predictor import Predictor
+from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
+from segmentation.pipeline import (
+    Analysis,
+    JobPort,
+    Outcome,
+    Request,
+    run_segmentation,
+)
+from settings import VERSION, Settings
+
+
+class RecordingPort(JobPort, Protocol):
+    """A job that can be ended together with its result."""
+
+    def record(self, store: Callable[[Session], str]) -> None:
+        """Store the result and end the job, both in one transaction."""
+
+
+def open_archive(settings: Settings) -> OrthancArchive:
+    """Open the archive that the settings name."""
+    return OrthancArchive(
+        settings.archive_url,
+        settings.archive_user,
+        settings.archive_password.get_secret_value(),
+        connect_timeout_s=settings.archive_connect_timeout_s,
+        read_timeout_s=settings.archive_read_timeout_s,
+        retries=settings.archive_retries,
+    )
+
+
+def choose_model(settings: Settings, engine: Engine, name: str | None) -> ModelFolder:
+    """Give the model called `name`, else the promoted one, else the default.
+
+    Raises
+    ------
+    MetiaError
+        ``model-unknown`` or ``model-invalid``.
+    """
+    registry = ModelRegistry(settings.model_dirs)
+    if name is not None:
+        return registry.get(name)
+    with reading(engine) as session:
+        promoted = promoted_model(session)
+    return registry.default(promoted.name if promoted else settings.default_model)
+
+
+class SegmentationRunner:
+    """Runs segmentation jobs.
+
+    Parameters
+    ----------
+    settings : Settings
+    engine : Engine
+        For the promoted model.
+    archive : Archive, optional
+        Default: the one that the settings name.
+    """
+
+    def __init__(
+        self, settings: Settings, engine: Engine, archive: Archive | None = None
+    ) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._archive = archive or open_archive(settings)
+        self._predictor: Predictor | None = None
+
+    def warm_up(self) -> None:
+        """Load the default model, so that the first job need not wait for it."""
+        self._load(choose_model(self._settings, self._engine, None))
+
+    def __call__(self, job: Job, context: RecordingPort) -> None:
+        """Run one job to its end.
+
+        Raises
+        ------
+        MetiaError
+            Why it did not get there.
+        """
+        predictor = self._load(
+            choose_model(self._settings, self._engine, job.model_name)
+        )
+
+        def record(outcome: Outcome) -> None:
+            context.record(lambda session: _record(session, job, outcome))
+
+        run_segmentation(
+            Request(job.study_uid, job.series_uid),
+            context,
+            self._archive,
+            predictor,
+            record,
+            stable_timeout_s=self._settings.archive_stable_timeout_s,
+        )
+
+    def _load(self, model: ModelFolder) -> Predictor:
+        current = self._predictor
+        if current is None or current.identity != model.identity:
+            # Let go of the old one first: two models may not fit into memory.
+            self._predictor = None
+            current = load_predictor(
+                model, device=self._settings.device, threads=self._settings.threads
+            )
+            self._predictor = current
+        return current
+
+
+def _record(session: Session, job: Job, outcome: Outcome) -> str:
+    analysis = outcome.analysis
+    first = analysis.source.source_images[0]
+    instances = {reference.sop_instance_uid for reference in analysis.source.slices}
+    upsert_study(
+        session,
+        Patient(
+            patient_id=_text(first, "PatientID"),
+            issuer=_text(first, "IssuerOfPatientID"),
+            name=_text(first, "PatientName"),
+            birth_date=_text(first, "PatientBirthDate"),
+            sex=_text(first, "PatientSex"),
+        ),
+        Study(
+            study_uid=outcome.study_uid,
+            study_date=_text(first, "StudyDate"),
+            study_time=_text(first, "StudyTime"),
+            description=_text(first, "StudyDescription"),
+            accession_number=_text(first, "AccessionNumber"),
+        ),
+        Series(
+            series_uid=outcome.series_uid,
+            series_number=_number(first, "SeriesNumber"),
+            modality=_text(first, "Modality"),
+            description=_text(first, "SeriesDescription"),
+            instance_count=len(instances),
+        ),
+    )
+    segmentation = analysis.segmentation
+    return record_result(
+        session,
+        ResultRecord(
+            job_id=job.id,
+            series_uid=outcome.series_uid,
+            segmentation_series_uid=(
+                analysis.identity.series_uid if segmentation is not None else None
+            ),
+            segmentation_sop_uid=(
+                analysis.identity.sop_instance_uid if segmentation is not None else None
+            ),
+            model=ModelRecord(
+                name=analysis.model.name,
+                version=analysis.model.version,
+                sha256=analysis.model.sha256,
+                demonstration=analysis.model.demonstration,
+            ),
+            inputs_sha256=str(analysis.source.facts["pixel_sha256"]),
+            instance_count=len(instances),
+            code_version=VERSION,
+            parameters=analysis.parameters,
+            device=analysis.prediction.device,
+            timings_s=analysis.timings_s,
+            warnings=(*outcome.series_reasons, *analysis.source.warnings),
+            lesions=lesion_records(analysis),
+        ),
+    )
+
+
+def lesion_records(analysis: Analysis) -> tuple[LesionRecord, ...]:
+    """Put what was measured and how each lesion is named side by side."""
+    return tuple(
+        LesionRecord(
+            segment_number=lesion.number,
+            name=tracking_id,
+            tracking_id=tracking_id,
+            tracking_uid=tracking_uid,
+            colour=colour,
+            voxel_count=lesion.voxel_count,
+            volume_ml=lesion.volume_ml,
+            longest_diameter_mm=lesion.longest_diameter_mm,
+            perpendicular_diameter_mm=lesion.perpendicular_diameter_mm,
+            long_axis_mm=lesion.long_axis_mm,
+            short_axis_mm=lesion.short_axis_mm,
+            centroid_mm=lesion.centroid_mm,
+            probability=lesion.probability,
+            peak_probability=lesion.peak_probability,
+            slice_index=lesion.slice_index,
+            slice_count=lesion.slice_count,
+            sop_instance_uid=analysis.source.slices[
+                lesion.slice_index
+            ].sop_instance_uid,
+            frame_number=analysis.source.slices[lesion.slice_index].frame_number,
+        )
+        for lesion, (tracking_id, tracking_uid), colour in zip(
+            analysis.lesion_map.lesions,
+            analysis.identity.tracking,
+            analysis.identity.colours,
+            strict=True,
+        )
+    )
+
+
+def _text(dataset: Dataset, keyword: str) -> str | None:
+    value = dataset.get(keyword)
+    return None if value is None or str(value) == "" else str(value)
+
+
+def _number(dataset: Dataset, keyword: str) -> int | None:
+    value = dataset.get(keyword)
+    return None if value is None or str(value) == "" else int(value)
