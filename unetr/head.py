@@ -96,7 +96,7 @@ def _coarse_step(spacing_mm: Sequence[float]) -> tuple[int, int, int]:
 def _block_means(
     array: NDArray[np.float32], step: tuple[int, int, int]
 ) -> NDArray[np.float64]:
-    result: NDArray[np.float64] = array
+    result: NDArray[np.floating] = array
     for axis, size in enumerate(step):
         edges = np.arange(0, result.shape[axis], size)
         counts = np.diff(np.append(edges, result.shape[axis]))
@@ -104,7 +104,7 @@ def _block_means(
         shape[axis] = len(edges)
         sums = np.add.reduceat(result, edges, axis=axis, dtype=np.float64)
         result = sums / counts.reshape(shape)
-    return result
+    return result.astype(np.float64, copy=False)
 
 
 def _air_threshold(coarse: NDArray[np.float64]) -> float:
@@ -112,7 +112,8 @@ def _air_threshold(coarse: NDArray[np.float64]) -> float:
     if coarse.max() <= coarse.min():
         raise MetiaError("volume-bad-pixels", "The image shows nothing: it is uniform.")
     bright = coarse[coarse > coarse.mean()]
-    return float(threshold_otsu(np.minimum(coarse, np.median(bright))))
+    clipped = np.minimum(coarse, np.median(bright))
+    return float(threshold_otsu(clipped))  # type: ignore[no-untyped-call]
 
 
 def _largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

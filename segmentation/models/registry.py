@@ -252,7 +252,13 @@ def load_predictor(
     if folder.manifest.kind == "unetr":
         from segmentation.models.network import load_unetr
 
-        return load_unetr(folder, device=device, threads=threads)
+        return load_unetr(
+            folder.identity,
+            folder.manifest,
+            folder.read,
+            device=device,
+            threads=threads,
+        )
     from segmentation.models.threshold import ThresholdPredictor
 
     return ThresholdPredictor(folder.identity, folder.manifest.inference)

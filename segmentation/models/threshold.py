@@ -26,7 +26,7 @@ from unetr.head import Box, Head, find_head
 BRIGHTNESS_RATIO = 2.1
 """A lesion's seed is this many times as bright as the brain."""
 SEED_PART = 0.2
-"""A lesion's seed is at least this part of it; in a vessel only flecks are as bright."""
+"""A lesion's seed is at least this part of it; in vessels only flecks are so bright."""
 SURROUND_MM = 2.5
 """How far around its seed a lesion's soft edge may reach."""
 MAXIMUM_EXTENT_MM = 80.0
@@ -144,7 +144,7 @@ def _draw(
     seed: Mask,
     spacing_mm: Sequence[float],
 ) -> None:
-    """Add one lesion: brightness from that of its surroundings (0) to its plateau (1)."""
+    """Add one lesion: brightness between its surroundings (0) and its plateau (1)."""
     reach = [max(1, round(SURROUND_MM / size)) for size in spacing_mm]
     wide, inner = _widen(box, [count + 1 for count in reach], array.shape)
     bright = np.zeros([part.stop - part.start for part in wide], bool)

@@ -1,0 +1,139 @@
+"""The UNETR network: MONAI's own, with its published state dict, made fast.
+
+``build_network`` is MONAI's network unchanged (training uses it too).
+``load_for_inference`` fills one from a state dict and changes how, not what, it
+computes: instance norms run as group norms with one group a channel (no copies into
+another memory layout), weights lie channels-last, and the two output channels are
+folded into their difference, the one logit that a threshold needs. Tensors are
+(batch, channel, slice, row, column). Not safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import safetensors
+import safetensors.torch
+import torch
+from monai.networks.nets.unetr import UNETR
+from torch import Tensor, nn
+from torch.nn import functional
+
+from errors import MetiaError
+from unetr.configuration import NetworkArguments
+
+_UNUSED = re.compile(r"vit\.blocks\.\d+\.(norm_)?cross_attn\.")
+"""Parameters some MONAI versions create and no UNETR uses."""
+
+
+class ChannelNorm(nn.Module):
+    """``InstanceNorm3d`` without parameters, as a group norm of one channel a group."""
+
+    def __init__(self, channels: int, epsilon: float) -> None:
+        super().__init__()
+        self.channels = channels
+        self.epsilon = epsilon
+
+    def forward(self, tensor: Tensor) -> Tensor:
+        """Normalise each channel of each sample."""
+        return functional.group_norm(tensor, self.channels, eps=self.epsilon)
+
+
+def build_network(arguments: NetworkArguments) -> nn.Module:
+    """Build MONAI's UNETR with fresh random weights, in evaluation mode."""
+    network: nn.Module = UNETR(**arguments.model_dump(exclude={"architecture"}))
+    return network.eval()
+
+
+def read_safetensors(content: bytes) -> dict[str, Tensor]:
+    """Parse the content of a safetensors file.
+
+    Raises
+    ------
+    MetiaError
+        ``model-invalid`` where it is none: nothing else, pickles least of all, is read.
+    """
+    try:
+        tensors: dict[str, Tensor] = safetensors.torch.load(content)
+    except (safetensors.SafetensorError, ValueError, KeyError) as error:
+        raise MetiaError("model-invalid", "The weights are no safetensors file.") from (
+            error
+        )
+    return tensors
+
+
+def load_for_inference(
+    arguments: NetworkArguments,
+    tensors: Mapping[str, Tensor],
+    device: torch.device,
+    precision: torch.dtype,
+) -> nn.Module:
+    """Make a network that maps windows to one logit a voxel.
+
+    Parameters
+    ----------
+    tensors : mapping of str to Tensor
+        MONAI's state dict (any MONAI from 1.0 on), any floating type.
+
+    Returns
+    -------
+    Module
+        (batch, 1, slice, row, column) -> the same shape: logit of lesion against none.
+
+    Raises
+    ------
+    MetiaError
+        ``model-invalid`` where names, shapes or values do not fit.
+    """
+    with torch.device("meta"):
+        network = build_network(arguments)
+    for block in network.get_submodule("vit.blocks").children():
+        block.norm_cross_attn = nn.Identity()
+    used = {
+        name: _checked(name, tensor)
+        for name, tensor in tensors.items()
+        if not _UNUSED.match(name)
+    }
+    try:
+        network.load_state_dict(used, strict=True, assign=True)
+    except RuntimeError as error:
+        raise MetiaError(
+            "model-invalid", f"The weights do not fit the network: {str(error)[:600]}"
+        ) from error
+    _fold_output(network)
+    _replace_norms(network)
+    network.requires_grad_(False)
+    network = network.to(device=device, dtype=precision)
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+
+
+def _checked(name: str, tensor: Tensor) -> Tensor:
+    if not tensor.is_floating_point() or not bool(torch.isfinite(tensor).all()):
+        raise MetiaError(
+            "model-invalid", f"The weights of {name} are not usable numbers."
+        )
+    return tensor.float()
+
+
+def _fold_output(network: nn.Module) -> None:
+    """Replace two output channels by their difference."""
+    head = network.get_submodule("out.conv")
+    pair = head.get_submodule("conv")
+    assert isinstance(pair, nn.Conv3d) and pair.bias is not None  # noqa: S101, PT018
+    if pair.out_channels == 1:
+        return
+    if pair.out_channels != 2:
+        raise MetiaError("model-invalid", "The network has more than two classes.")
+    single = nn.Conv3d(pair.in_channels, 1, kernel_size=1)
+    single.weight = nn.Parameter(pair.weight[1:] - pair.weight[:1])
+    single.bias = nn.Parameter(pair.bias[1:] - pair.bias[:1])
+    head.add_module("conv", single)
+
+
+def _replace_norms(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.InstanceNorm3d):
+            module.add_module(name, ChannelNorm(child.num_features, child.eps))
+        else:
+            _replace_norms(child)

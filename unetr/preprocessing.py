@@ -1,0 +1,214 @@
+"""From an image to the network's grid and back, exactly invertible in space.
+
+Profile ``head-mr``: the axes nearest to head, posterior, left (highdicom permutes and
+flips, nothing here does), the head's box with a margin, linear resampling along the
+image's own axes (an oblique image stays oblique), intensities scaled by two percentiles
+inside the head. Shrinking an axis averages over the wider voxel; the way back
+interpolates. Grids are (slice, row, column), lengths in mm. Training uses ``prepare``
+too, so that it and inference cannot differ. Pure; deterministic.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import highdicom as hd
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from errors import MetiaError
+from unetr.configuration import IntensityNormalisation, PreprocessingProfile
+from unetr.head import Box, Head, find_head
+
+_SAME_SPACING = 1e-3
+_SAMPLE_LIMIT = 1_000_000
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One axis of the box on both grids; both cover one extent around one centre."""
+
+    source_count: int
+    source_mm: float
+    network_mm: float
+
+    @property
+    def is_same(self) -> bool:
+        """Whether both grids agree, so that nothing is interpolated."""
+        return abs(self.source_mm / self.network_mm - 1) < _SAME_SPACING
+
+    @property
+    def network_count(self) -> int:
+        """Voxels on the network's grid, enough to cover the source."""
+        if self.is_same:
+            return self.source_count
+        return max(
+            1, math.ceil(self.source_count * self.source_mm / self.network_mm - 1e-6)
+        )
+
+    def to_network(self) -> Tensor:
+        """Give the matrix (network, source) that resamples towards the network."""
+        positions = self._positions(self.network_count, self.network_mm)
+        where = positions / self.source_mm + (self.source_count - 1) / 2
+        return _triangle(where, self.source_count, self.network_mm / self.source_mm)
+
+    def to_source(self) -> Tensor:
+        """Give the matrix (source, network) that interpolates back."""
+        positions = self._positions(self.source_count, self.source_mm)
+        where = positions / self.network_mm + (self.network_count - 1) / 2
+        return _triangle(where, self.network_count, 1.0)
+
+    @staticmethod
+    def _positions(count: int, size_mm: float) -> Tensor:
+        return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * size_mm
+
+
+def _triangle(where: Tensor, count: int, width: float) -> Tensor:
+    """Weigh `count` samples at positions `where` (in samples); rows sum to 1."""
+    where = where.clamp(0, count - 1)
+    distance = (where[:, None] - torch.arange(count, dtype=torch.float64)).abs()
+    weights = (1 - distance / max(width, 1.0)).clamp(min=0)
+    return (weights / weights.sum(dim=1, keepdim=True)).float()
+
+
+def _resample(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    for axis, matrix in enumerate(matrices):
+        if matrix is not None:
+            moved = torch.tensordot(
+                matrix.to(volume.device), volume, dims=([1], [axis])
+            )
+            volume = moved.movedim(0, axis)
+    return volume.contiguous()
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """An image on the network's grid, and the way back.
+
+    Attributes
+    ----------
+    volume : Tensor, (slice, row, column), float32
+        Scaled intensities of the head's box, padded to the least shape.
+    head : Head
+        On the grid of `canonical`.
+    image, canonical : highdicom.Volume
+        The source as given, and with its axes turned.
+    """
+
+    volume: Tensor
+    head: Head
+    image: hd.Volume
+    canonical: hd.Volume
+    box: Box
+    axes: tuple[Axis, Axis, Axis]
+    padding: tuple[tuple[int, int], ...]
+
+    def restore(self, logits: Tensor) -> hd.Volume:
+        """Bring logits on the network's grid back to the source as probabilities.
+
+        Parameters
+        ----------
+        logits : Tensor
+            Same shape as `volume`.
+
+        Returns
+        -------
+        highdicom.Volume
+            float32 in [0, 1] on the grid of the source; 0 outside the box.
+        """
+        inner = tuple(
+            slice(before, length - after)
+            for (before, after), length in zip(self.padding, logits.shape, strict=True)
+        )
+        back = [None if axis.is_same else axis.to_source() for axis in self.axes]
+        probability = torch.sigmoid(_resample(logits[inner], back)).cpu().numpy()
+        whole = np.zeros(self.canonical.spatial_shape, np.float32)
+        whole[self.box] = probability
+        turned = self.canonical.with_array(whole).match_geometry(self.image)
+        return self.image.with_array(np.ascontiguousarray(turned.array))
+
+
+def prepare(
+    image: hd.Volume,
+    profile: PreprocessingProfile,
+    minimum_shape: Sequence[int] = (1, 1, 1),
+) -> Prepared:
+    """Bring an image onto the network's grid.
+
+    Parameters
+    ----------
+    image : highdicom.Volume
+        float32, any orientation and spacing.
+    minimum_shape : sequence of int
+        Voxels the result has at least: the box first grows within the image, then the
+        rest is padded with the darkest value.
+
+    Raises
+    ------
+    MetiaError
+        ``volume-bad-pixels`` where the image shows nothing or holds no numbers.
+    """
+    canonical = image.to_patient_orientation(profile.orientation)
+    head = find_head(canonical.array, canonical.spacing)
+    box = _roomy_box(head.box, canonical, profile, minimum_shape)
+    part = np.array(canonical.array[box], dtype=np.float32, order="C")
+    scaled, darkest = _normalise(part, head, profile.intensity)
+    first, second, third = (
+        Axis(extent, float(size), target)
+        for extent, size, target in zip(
+            part.shape, canonical.spacing, profile.spacing_mm, strict=True
+        )
+    )
+    axes = (first, second, third)
+    forth = [None if axis.is_same else axis.to_network() for axis in axes]
+    volume = _resample(scaled, forth)
+    padding = tuple(
+        (missing // 2, missing - missing // 2)
+        for missing in (
+            max(0, least - length)
+            for least, length in zip(minimum_shape, volume.shape, strict=True)
+        )
+    )
+    flat = [count for pair in reversed(padding) for count in pair]
+    volume = functional.pad(volume, flat, value=darkest)
+    return Prepared(volume, head, image, canonical, box, axes, padding)
+
+
+def _roomy_box(
+    box: Box,
+    canonical: hd.Volume,
+    profile: PreprocessingProfile,
+    minimum_shape: Sequence[int],
+) -> Box:
+    parts = []
+    for axis, part in enumerate(box):
+        size_mm = canonical.spacing[axis]
+        length = canonical.spatial_shape[axis]
+        margin = math.ceil(profile.margin_mm / size_mm)
+        start, stop = max(0, part.start - margin), min(length, part.stop + margin)
+        wanted = math.ceil(minimum_shape[axis] * profile.spacing_mm[axis] / size_mm)
+        count = min(length, max(stop - start, wanted))
+        start = min(max(0, start - (count - (stop - start)) // 2), length - count)
+        parts.append(slice(start, start + count))
+    return parts[0], parts[1], parts[2]
+
+
+def _normalise(
+    part: NDArray[np.float32], head: Head, rule: IntensityNormalisation
+) -> tuple[Tensor, float]:
+    """Scale so that the percentiles of the head's tissue become 0 and 1."""
+    tissue = part[part > head.air_threshold]
+    sample = tissue[:: max(1, tissue.size // _SAMPLE_LIMIT)]
+    if sample.size == 0:
+        raise MetiaError("volume-bad-pixels", "The image shows no tissue.")
+    low, high = np.percentile(sample, (rule.lower_percentile, rule.upper_percentile))
+    if not high > low:
+        raise MetiaError("volume-bad-pixels", "The image shows no contrast.")
+    scaled = torch.from_numpy(part).sub(float(low)).div_(float(high - low))
+    scaled.clamp_(*rule.clip)
+    return scaled, float(scaled.min())
