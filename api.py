@@ -8,12 +8,14 @@ problem document.
 
 from __future__ import annotations
 
+from typing import TextIO
+
 import click
 import flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from db.engine import Engine, make_engine, reading
-from db.jobs import count_jobs
+from db.engine import Engine, database_time, make_engine, reading
+from db.jobs import count_jobs, list_jobs
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
 from orthanc.routes import ARCHIVE_EXTENSION
@@ -97,10 +99,6 @@ def _make_services(
     )
     queue = JobQueue(database, settings)
 
-    def read_queue() -> QueueFigures:
-        with reading(database) as session:
-            return QueueFigures(count_jobs(session), 0.0)
-
     return Services(
         settings=settings,
         engine=database,
@@ -108,9 +106,18 @@ def _make_services(
         queue=queue,
         models=ModelRegistry(settings.model_dirs),
         identity=LocalUsers(database),
-        metrics=Metrics(read_queue),
+        metrics=Metrics(lambda: _read_queue(database, settings.job_queue_limit)),
         archive_health=ArchiveHealth(archive.ping),
     )
+
+
+def _read_queue(engine: Engine, limit: int) -> QueueFigures:
+    with reading(engine) as session:
+        counts = count_jobs(session)
+        waiting, _ = list_jobs(session, state="queued", limit=limit)
+        now = database_time(session)
+    oldest_s = (now - waiting[-1].created_at).total_seconds() if waiting else 0.0
+    return QueueFigures(counts, max(oldest_s, 0.0))
 
 
 def _configure(app: flask.Flask, settings: Settings) -> None:
@@ -145,6 +152,6 @@ def _describe_access(api: Api) -> None:
 
 @click.command("errors-reference")
 @click.argument("file", type=click.File("w", encoding="utf-8"), default="-")
-def _write_error_reference(file: click.utils.LazyFile) -> None:
+def _write_error_reference(file: TextIO) -> None:
     """Write docs/errors.md from the table of error codes."""
     file.write(error_reference())

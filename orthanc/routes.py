@@ -7,6 +7,7 @@ here and nowhere else: never in a log.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import flask
@@ -66,12 +67,20 @@ class SeriesChoiceSchema(ma.Schema):
     refusal = fields.Nested(RefusalSchema, required=True, allow_none=True)
 
 
-@blueprint.route("/<uid:study_uid>/series")
-@blueprint.response(200, SeriesChoiceSchema)
-@blueprint.alt_response(404, "NOT_FOUND")
-@blueprint.alt_response(502, "BAD_GATEWAY")
-@blueprint.alt_response(503, "SERVICE_UNAVAILABLE")
-@blueprint.alt_response("default", "DEFAULT_ERROR")
+def _describe(view: Callable[..., Any]) -> Callable[..., Any]:
+    """Give the view its address and its description (flask-smorest is untyped)."""
+    for status, name in (
+        (404, "NOT_FOUND"),
+        (502, "BAD_GATEWAY"),
+        (503, "SERVICE_UNAVAILABLE"),
+        ("default", "DEFAULT_ERROR"),
+    ):
+        view = blueprint.alt_response(status, name)(view)
+    view = blueprint.response(200, SeriesChoiceSchema)(view)
+    return cast(Callable[..., Any], blueprint.route("/<uid:study_uid>/series")(view))
+
+
+@_describe
 def rank_study(study_uid: str) -> dict[str, Any]:
     """Rank the series of a study."""
     archive = cast(Archive, flask.current_app.extensions[ARCHIVE_EXTENSION])

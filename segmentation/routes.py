@@ -12,6 +12,7 @@ import hashlib
 from typing import Any
 
 import flask
+from werkzeug import Response
 
 from db import audit
 from db.engine import reading, transaction
@@ -124,7 +125,7 @@ def show_jobs(query: dict[str, Any]) -> dict[str, Any]:
 @jobs.response(200, schemas.Job, headers=_ETAG)
 @jobs.alt_response(304, description="Unchanged since.", success=True)
 @jobs.alt_response(404, "NOT_FOUND")
-def show_job(job_id: str) -> flask.Response:
+def show_job(job_id: str) -> Response:
     """Tell how far a job is."""
     with reading(services().engine) as session:
         job = get_job(session, job_id)

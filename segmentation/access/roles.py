@@ -14,9 +14,11 @@ ROLES: Final[tuple[Role, ...]] = ("viewer", "annotator", "reviewer", "admin")
 """From least to most."""
 
 
-def includes(role: str, needed: Role) -> bool:
+def includes(role: str, needed: str) -> bool:
     """Tell whether someone of `role` may do what `needed` may.
 
-    A role that is not in the list may do nothing.
+    A role that is not in the list may do nothing, and nobody may do what needs it.
     """
-    return role in ROLES and ROLES.index(role) >= ROLES.index(needed)  # type: ignore[arg-type]
+    if role not in ROLES or needed not in ROLES:
+        return False
+    return ROLES.index(role) >= ROLES.index(needed)

@@ -10,7 +10,7 @@ on their own and need no such proof. One indexed query finds who asks.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import flask
 import structlog
@@ -23,29 +23,27 @@ from segmentation.access.proxied import need_of
 from segmentation.access.roles import Role, includes
 from segmentation.access.tokens import csrf_matches, csrf_token
 from segmentation.http import schemas
-from segmentation.http.routes import Blueprint, request_id, services
+from segmentation.http.routes import Blueprint, View, request_id, services
 
 COOKIE = "metia_session"
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
-
-_View = TypeVar("_View", bound=Callable[..., Any])
 
 blueprint = Blueprint(
     "session", __name__, url_prefix="/api/v1", description="Session and access"
 )
 
 
-def allow(role: Role) -> Callable[[_View], _View]:
+def allow(role: Role) -> Callable[[View], View]:
     """Mark a view: only who has at least this role may use it."""
 
-    def mark(view: _View) -> _View:
+    def mark(view: View) -> View:
         view.metia_role = role  # type: ignore[attr-defined]
         return view
 
     return mark
 
 
-def public(view: _View) -> _View:
+def public(view: View) -> View:
     """Mark a view: anyone may use it, logged in or not."""
     view.metia_role = "public"  # type: ignore[attr-defined]
     return view
@@ -75,7 +73,7 @@ def role_of_view(view: Callable[..., Any]) -> str | None:
 def _guard() -> None:
     request = flask.request
     if request.url_rule is None:
-        # Neither the addresses nor the methods there are concern a stranger.
+        # A stranger need not learn which addresses and methods there are.
         if request.path.startswith("/api/"):
             _require("viewer")
         return
@@ -83,12 +81,12 @@ def _guard() -> None:
     role = role_of_view(view) or "viewer"
     if role == "public":
         return
-    who = _require(role)  # type: ignore[arg-type] - marked by `allow` only
+    who = _require(role)
     if request.method not in SAFE_METHODS and who.session_token:
         _require_own_page(who.session_token)
 
 
-def _require(role: Role) -> Principal:
+def _require(role: str) -> Principal:
     who = optional_principal()
     if who is None:
         raise MetiaError("not-authenticated", "Nobody is logged in.")

@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 import flask
 import flask_smorest
@@ -43,7 +43,10 @@ _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{8,64}\Z", re.ASCII)
 SERVICES = "metia-services"
 """Name under which an application keeps its ``Services``."""
 
+View = TypeVar("View", bound=Callable[..., Any])
+
 _SHOWN_ERRORS = 20
+_RETRY_AFTER_S = 10
 _QUIET_ROUTES = frozenset({"/healthz", "/readyz", "/metrics", "/api/v1/auth/check"})
 
 SECURITY_HEADERS: Mapping[str, str] = {
@@ -74,7 +77,7 @@ class ProblemSchema(ma.Schema):
     )
 
 
-class StrictParser(FlaskParser):  # type: ignore[misc]
+class StrictParser(FlaskParser):
     """Reads arguments; unknown ones and every oddity of JSON are refused."""
 
     DEFAULT_UNKNOWN_BY_LOCATION = {  # noqa: RUF012 - the base class has it so
@@ -98,10 +101,21 @@ class StrictParser(FlaskParser):  # type: ignore[misc]
         return parse_json(body)
 
 
+class _Keeps(Protocol):
+    def __call__(self, view: View) -> View: ...
+
+
 class Blueprint(flask_smorest.Blueprint):  # type: ignore[misc]
     """A documented blueprint that reads its arguments strictly."""
 
     ARGUMENTS_PARSER = StrictParser()
+
+    if TYPE_CHECKING:  # flask-smorest is untyped; its decorators keep the view's type
+        route: Callable[..., _Keeps]
+        arguments: Callable[..., _Keeps]
+        response: Callable[..., _Keeps]
+        alt_response: Callable[..., _Keeps]
+        doc: Callable[..., _Keeps]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -175,8 +189,9 @@ def problem_response(
     answer.mimetype = PROBLEM_TYPE
     if error.code == "not-authenticated":
         answer.headers["WWW-Authenticate"] = 'Bearer realm="MetIA"'
-    if "retry_after_s" in error.facts:
-        answer.headers["Retry-After"] = str(error.facts["retry_after_s"])
+    if error.info.http_status in (429, 503):
+        wait_s = error.facts.get("retry_after_s", _RETRY_AFTER_S)
+        answer.headers["Retry-After"] = str(wait_s)
     return answer
 
 

@@ -101,11 +101,11 @@ class Input(ma.Schema):
         unknown = ma.RAISE
 
 
-def _point() -> fields.List:
+def _point() -> fields.List[Any]:
     return fields.List(fields.Float(), validate=validate.Length(equal=3), required=True)
 
 
-def _axis() -> fields.List:
+def _axis() -> fields.List[Any]:
     return fields.List(_point(), validate=validate.Length(equal=2), required=True)
 
 
