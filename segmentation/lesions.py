@@ -10,8 +10,8 @@ Pure and safe between threads; called by the pipeline, the command line and test
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -20,21 +20,21 @@ from scipy import ndimage
 
 from errors import MetiaError
 from segmentation.diameters import (
-    NATIVE_TILT_DEG,
     Axis,
     Point,
     axial_axis,
+    is_nearly_axial,
     measure_axes,
 )
 
 TOUCHES_BORDER = "touches-border"
 _PLAUSIBLE_TOTAL_ML = 500.0
 """More lesion than this in one head is a misread image, not disease."""
+_MOST_LESIONS = 5000
+"""So many components are noise; measuring them would only cost time."""
 _ROUNDING = 1e-3
 """Interpolation and float16 may leave probabilities this far outside [0, 1]."""
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
-
-Box = tuple[slice, slice, slice]
 
 
 @dataclass(frozen=True)
@@ -87,8 +87,8 @@ class LesionMap:
     tilt_deg : float
         Angle between the grid's most axial planes and the patient's axial plane.
     resampled : bool
-        Diameters were measured on planes resampled to the patient's axial plane, since
-        the tilt is above ``NATIVE_TILT_DEG``.
+        The tilt is above 15 degrees, so diameters were measured on planes resampled to
+        the patient's axial plane.
     """
 
     labels: hd.Volume
@@ -131,50 +131,52 @@ def find_lesions(
         raise ValueError("the probability map must have one value a voxel")
     values = np.asarray(probability.array, dtype=np.float32)
     _refuse_no_probabilities(values)
-    components, numbers = _components(values, threshold)
+    inside = values >= np.float32(threshold)
+    components, count = ndimage.label(inside, _TOUCHING)
+    where = np.flatnonzero(inside)
+    key_of_voxel = components.ravel()[where]
+    sizes = np.bincount(key_of_voxel, minlength=count + 1)
     voxel_mm3 = probability.voxel_volume
-    counts = np.bincount(components[components > 0], minlength=numbers + 1)
-    _refuse_too_much(int(counts.sum()), values.size, voxel_mm3)
-    boxes = ndimage.find_objects(components, numbers)
     # A component of exactly the minimum stays, whatever the last bit of its spacing.
-    large = [
-        k
-        for k in range(1, numbers + 1)
-        if counts[k] * voxel_mm3 >= minimum_volume_mm3 * (1 - 1e-9)
-    ]
+    large = sizes * voxel_mm3 >= minimum_volume_mm3 * (1.0 - 1e-9)
+    large[0] = False
+    _refuse_too_much(where.size, values.size, voxel_mm3, int(large.sum()))
+    image = _Image(values, components, probability.affine, threshold)
     found = [
-        _Component(values, components, boxes[k - 1], k, probability.affine)
-        for k in large
+        _Component(image, key, voxels)
+        for key, voxels in _voxels_of(where, key_of_voxel, large, values.shape)
     ]
-    found.sort(key=lambda one: one.order)
-    if len(found) > np.iinfo(np.uint16).max:
-        raise MetiaError("prediction-implausible", "The model marked too many lesions.")
-    renumber = np.zeros(numbers + 1, dtype=np.uint16)
-    for number, component in enumerate(found, 1):
-        renumber[component.key] = number
-    _, tilt_deg = axial_axis(probability.affine)
+    found.sort(key=lambda component: component.order)
+    renumber = np.zeros(count + 1, dtype=np.uint16)
+    renumber[[component.key for component in found]] = range(1, len(found) + 1)
+    labels = np.zeros(values.shape, dtype=np.uint16)
+    labels.ravel()[where] = renumber[key_of_voxel]
+    tilt_deg = axial_axis(probability.affine)[1]
     return LesionMap(
-        labels=probability.with_array(renumber[components]),
+        labels=probability.with_array(labels),
         lesions=tuple(
-            component.measure(number, threshold, voxel_mm3)
+            component.measure(number, voxel_mm3)
             for number, component in enumerate(found, 1)
         ),
-        dropped_small=numbers - len(large),
+        dropped_small=count - len(found),
         tilt_deg=tilt_deg,
-        resampled=tilt_deg > NATIVE_TILT_DEG,
+        resampled=not is_nearly_axial(tilt_deg),
     )
 
 
 def _refuse_no_probabilities(values: NDArray[np.float32]) -> None:
     lowest, highest = float(values.min()), float(values.max())
-    if not (-_ROUNDING <= lowest and highest <= 1.0 + _ROUNDING):  # also for NaN
+    # NaN fails every comparison, so it is refused as well.
+    if not (lowest >= -_ROUNDING and highest <= 1.0 + _ROUNDING):
         raise MetiaError(
             "prediction-implausible",
             "The model's answer holds values that are no probabilities.",
         )
 
 
-def _refuse_too_much(voxels: int, of_voxels: int, voxel_mm3: float) -> None:
+def _refuse_too_much(
+    voxels: int, of_voxels: int, voxel_mm3: float, components: int
+) -> None:
     total_ml = voxels * voxel_mm3 / 1000.0
     if total_ml > _PLAUSIBLE_TOTAL_ML or voxels == of_voxels:
         raise MetiaError(
@@ -182,47 +184,63 @@ def _refuse_too_much(voxels: int, of_voxels: int, voxel_mm3: float) -> None:
             f"The model marked {total_ml:.0f} ml as lesion.",
             {"lesion_ml": round(total_ml, 1)},
         )
+    if components > _MOST_LESIONS:
+        raise MetiaError(
+            "prediction-implausible",
+            f"The model marked {components} separate lesions.",
+            {"lesions": components},
+        )
 
 
-def _components(
-    values: NDArray[np.float32], threshold: float
-) -> tuple[NDArray[np.int32], int]:
-    labels, count = ndimage.label(values >= np.float32(threshold), _TOUCHING)
-    return labels, int(count)
+def _voxels_of(
+    where: NDArray[np.intp],
+    key_of_voxel: NDArray[np.int32],
+    wanted: NDArray[np.bool_],
+    shape: tuple[int, ...],
+) -> Iterator[tuple[int, NDArray[np.intp]]]:
+    """Give each wanted component and the indices (3 x n) of its voxels."""
+    keep = wanted[key_of_voxel]
+    where, key_of_voxel = where[keep], key_of_voxel[keep]
+    order = np.argsort(key_of_voxel, kind="stable")
+    indices = np.stack(np.unravel_index(where[order], shape))
+    keys, starts = np.unique(key_of_voxel[order], return_index=True)
+    if keys.size:
+        parts = np.split(indices, starts[1:], axis=1)
+        yield from zip(keys.tolist(), parts, strict=True)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What all components share; arrays have axes (slice, row, column)."""
+
+    values: NDArray[np.float32]
+    components: NDArray[np.int32]
+    affine: NDArray[np.float64]
+    threshold: float
 
 
 class _Component:
-    """One component in its bounding box."""
+    """One component: its number in the labelling and the indices of its voxels."""
 
-    def __init__(
-        self,
-        values: NDArray[np.float32],
-        components: NDArray[np.int32],
-        box: Box,
-        key: int,
-        affine: NDArray[np.float64],
-    ) -> None:
+    def __init__(self, image: _Image, key: int, voxels: NDArray[np.intp]) -> None:
         self.key = key
-        self._box = box
-        self._shape = values.shape
-        self._affine = affine
-        self._values = values
-        self._components = components
-        inside = np.stack(np.nonzero(components[box] == key))
-        self._voxels = inside + [[side.start] for side in box]
-        centre = self._voxels.mean(axis=1)
-        self.centroid_mm = _point(affine[:3, :3] @ centre + affine[:3, 3])
+        self._image = image
+        self._voxels = voxels
+        self._first, self._last = voxels.min(axis=1), voxels.max(axis=1)
+        centre = voxels.mean(axis=1)
+        x, y, z = image.affine[:3, :3] @ centre + image.affine[:3, 3]
+        self.centroid_mm = (float(x), float(y), float(z))
 
     @property
     def order(self) -> tuple[float, ...]:
-        """Largest first; ties by position in the patient (head, back, left first)."""
+        """Largest first; ties by place in the patient (highest, then back, left)."""
         x, y, z = (round(value, 3) for value in self.centroid_mm)
         return -self._voxels.shape[1], -z, -y, -x
 
-    def measure(self, number: int, threshold: float, voxel_mm3: float) -> Lesion:
+    def measure(self, number: int, voxel_mm3: float) -> Lesion:
         """Measure everything about the component."""
-        probabilities = self._values[tuple(self._voxels)]
-        longest, perpendicular = self._axes(threshold)
+        probabilities = self._image.values[tuple(self._voxels)]
+        longest, perpendicular = self._axes()
         slices = np.unique(self._voxels[0])
         count = self._voxels.shape[1]
         return Lesion(
@@ -241,53 +259,44 @@ class _Component:
             warnings=(TOUCHES_BORDER,) if self._touches_border() else (),
         )
 
-    def _axes(self, threshold: float) -> tuple[Axis, Axis]:
-        field, affine = self._field(threshold)
+    def _axes(self) -> tuple[Axis, Axis]:
+        field, affine = self._field()
+        threshold = self._image.threshold
         mask = (field >= np.float32(threshold)).astype(np.float32)
         if not np.array_equal(field, mask):
+            # A voxel at the threshold itself is inside, so the contour encloses it.
+            field = np.where(mask > 0, np.maximum(field, threshold + 1e-6), field)
             longest, perpendicular = measure_axes(field, affine, threshold)
-            spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
-            if perpendicular.length_mm >= spacing_mm.min() / 2:
+            pixel_mm = np.linalg.norm(affine[:3, :3], axis=0).min()
+            if perpendicular.length_mm >= pixel_mm / 2:
                 return longest, perpendicular
         # A mask has its edge half-way between voxels. So has a lesion whose level set
-        # has no width, because its voxels lie at the threshold itself.
+        # has no width, because its voxels lie at the threshold.
         return measure_axes(mask, affine, 0.5)
 
-    def _field(
-        self, threshold: float
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Cut out the box with a margin of one voxel, without other components.
+    def _field(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+        """Cut out the probability with a margin of one voxel, and where it lies.
 
-        Beyond the border of the image the probability counts as 0.
+        Other components count as 0, and so does all beyond the border of the image.
         """
-        outer = tuple(
-            slice(max(side.start - 1, 0), min(side.stop + 1, size))
-            for side, size in zip(self._box, self._shape, strict=True)
-        )
-        components = self._components[outer]
-        field = np.where(components == self.key, self._values[outer], 0.0)
-        np.copyto(field, self._values[outer], where=components == 0)
-        pad = [
-            (cut.start - side.start + 1, side.stop + 1 - cut.stop)
-            for cut, side in zip(outer, self._box, strict=True)
-        ]
-        affine = self._affine.copy()
-        start = [side.start - 1 for side in self._box]
-        affine[:3, 3] += affine[:3, :3] @ start
-        return np.pad(field, pad).astype(np.float32, copy=False), affine
+        shape = self._image.values.shape
+        low = np.maximum(self._first - 1, 0)
+        high = np.minimum(self._last + 2, shape)
+        box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        components = self._image.components[box]
+        foreign = (components != 0) & (components != self.key)
+        field = np.where(foreign, np.float32(0), self._image.values[box])
+        margin = np.stack([low - (self._first - 1), self._last + 2 - high], axis=1)
+        affine = self._image.affine.copy()
+        affine[:3, 3] += affine[:3, :3] @ (self._first - 1)
+        return np.pad(field, margin.tolist()), affine
 
-    def _nearest_slice(self, axis: Axis, slices: NDArray[Any]) -> int:
+    def _nearest_slice(self, axis: Axis, slices: NDArray[np.intp]) -> int:
+        affine = self._image.affine
         middle_mm = np.mean(axis.ends_mm, axis=0)
-        middle = np.linalg.solve(self._affine[:3, :3], middle_mm - self._affine[:3, 3])
+        middle = np.linalg.solve(affine[:3, :3], middle_mm - affine[:3, 3])
         return int(slices[np.argmin(np.abs(slices - middle[0]))])
 
     def _touches_border(self) -> bool:
-        return any(
-            side.start == 0 or side.stop == size
-            for side, size in zip(self._box, self._shape, strict=True)
-        )
-
-
-def _point(values: NDArray[np.float64]) -> Point:
-    x, y, z = map(float, values)
-    return x, y, z
+        last = np.array(self._image.values.shape) - 1
+        return bool((self._first == 0).any() or (self._last == last).any())

@@ -36,7 +36,7 @@ CONTENT_LABEL = "METASTASES"
 _SERIES_NUMBERS_FROM = 9000
 """Added to the source's series number, so that results stand last and together."""
 
-# highdicom tells its log the UIDs of what it reads (level INFO): none of a log's affair.
+# At INFO highdicom logs the UIDs of what it reads: patient data, in a log.
 logging.getLogger("highdicom").setLevel(logging.WARNING)
 
 

@@ -16,7 +16,6 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
-from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from segmentation.dicom.uids import derive_uid

@@ -1,4 +1,4 @@
-"""UIDs that follow from what an object is, so that a repeated run makes the same object.
+"""UIDs that follow from what an object is: a repeated run makes the same object.
 
 ``derive_uid`` maps any texts onto a UID under 2.25 (DICOM PS3.5 B.2, from a version 5
 UUID). Pure; called by everything in ``segmentation.dicom``. UIDs made here never hold
