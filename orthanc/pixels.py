@@ -8,18 +8,22 @@ Axes (frame, row, column).
 
 from __future__ import annotations
 
+import struct
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.utils import pixel_array
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    JPEGExtended12Bit,
 )
 
 from errors import MetiaError
@@ -29,6 +33,7 @@ MAXIMUM_VOXELS = 2**28
 """Most voxels of a series (1 GiB as float32); 512 x 512 x 1024."""
 
 IntegerArray = NDArray[Any]
+_NO_FRAME = (0xC4, 0xC8, 0xCC)  # Huffman tables, reserved, arithmetic conditioning
 
 
 def check_pixel_format(instances: Sequence[Dataset]) -> None:
@@ -139,16 +144,62 @@ def _decode_with_library(instance: Dataset, syntax: Any) -> IntegerArray:
         available = get_decoder(syntax).is_available
     except NotImplementedError:
         available = False
-    if not available:
+    twelve_bit = syntax == JPEGExtended12Bit and int(instance.BitsStored) > 8
+    if not available or twelve_bit:
         raise MetiaError(
             "volume-undecodable", f"The transfer syntax {syntax.name} is not supported."
         )
+    broken = MetiaError(
+        "volume-bad-pixels", "The compressed pixels of an image cannot be decoded."
+    )
     try:
-        return np.asarray(pixel_array(instance, raw=True))
+        if syntax.is_encapsulated:
+            _check_codestreams(instance)
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            stored = np.asarray(pixel_array(instance, raw=True))
     except (ValueError, RuntimeError, AttributeError, TypeError, EOFError) as error:
-        raise MetiaError(
-            "volume-bad-pixels", "The compressed pixels of an image cannot be decoded."
-        ) from error
+        raise broken from error
+    if any("RLE segment" in str(warning.message) for warning in caught):
+        raise broken  # of another size than the header says; pydicom only warns
+    return stored
+
+
+def _check_codestreams(instance: Dataset) -> None:
+    """Refuse frames whose own size differs from Rows and Columns, before decoding."""
+    stated = (int(instance.Rows), int(instance.Columns))
+    count = frame_count(instance)
+    for frame in generate_frames(instance.PixelData, number_of_frames=count):
+        size = codestream_size(frame)
+        if size is not None and size != stated:
+            raise MetiaError(
+                "volume-bad-pixels",
+                "A compressed image is not of the size that its header states.",
+            )
+
+
+def codestream_size(frame: bytes) -> tuple[int, int] | None:
+    """Read (rows, columns) from the head of a JPEG, JPEG-LS or JPEG 2000 stream.
+
+    Returns None for RLE, which has no size of its own, and for what is none of these
+    (the decoder then says so). JPEG: ITU-T T.81 B.2.2; JPEG 2000: T.800 A.5.1.
+    """
+    if frame[:4] == b"\xff\x4f\xff\x51" and len(frame) >= 24:
+        right, bottom, left, top = struct.unpack(">4I", frame[8:24])
+        return bottom - top, right - left
+    if frame[:2] != b"\xff\xd8":
+        return None
+    place = 2
+    while place + 9 <= len(frame) and frame[place] == 0xFF:
+        marker = frame[place + 1]
+        if marker == 0xFF:  # fill byte
+            place += 1
+            continue
+        if marker == 0xF7 or (0xC0 <= marker <= 0xCF and marker not in _NO_FRAME):
+            rows, columns = struct.unpack(">2H", frame[place + 5 : place + 9])
+            return rows, columns
+        place += 2 + struct.unpack(">H", frame[place + 2 : place + 4])[0]
+    return None
 
 
 def _without_unused_bits(stored: IntegerArray, instance: Dataset) -> IntegerArray:
