@@ -238,6 +238,11 @@ CODES: dict[str, ErrorCode] = {
         409,
         "Choose another folder, or add --overwrite.",
     ),
+    "output-unwritable": ErrorCode(
+        "The output cannot be written",
+        500,
+        "Check the folder's permissions, or choose another folder.",
+    ),
     "database-unusable": ErrorCode(
         "The database cannot be used",
         503,

@@ -17,8 +17,8 @@ Vector = tuple[float, float, float]
 Plane = Literal["axial", "sagittal", "coronal"]
 FloatArray = NDArray[np.float64]
 
-# Directions of increasing column, row and slice index in LPS, each right-handed, as
-# scanners write them: axial slices go up, sagittal to the right, coronal backwards.
+# Directions of increasing column, row and slice index in LPS, the last the cross
+# product of the others: axial slices go up, sagittal to the right, coronal backwards.
 _PLANES: dict[str, tuple[Vector, Vector, Vector]] = {
     "axial": ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
     "sagittal": ((0, 1, 0), (0, 0, -1), (-1, 0, 0)),
