@@ -476,7 +476,7 @@ def test_compressed_pixels_of_another_size():
     assert refused(series).code == "volume-bad-pixels"
 
 
-# -- headers to make a SEG from ---------------------------------------------------------
+# -- headers to make a SEG from ----------------------------------------------
 
 
 def segment(loaded):
@@ -543,8 +543,8 @@ def place_of(name: bytes) -> bytes:
     ("ISO_IR 6", "Rüdiger".encode("latin-1"), None),
     (None, "Rüdiger".encode("latin-1"), None),
     ("ISO_IR 999", b"Plain^Name", None),
-    (["ISO 2022 IR 6", "ISO 2022 IR 149"], b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce",
-     None),
+    (["ISO 2022 IR 6", "ISO 2022 IR 149"],
+     b"Hong^Gildong=\x1b$)C\xfb\xf3^\x1b$)C\xd1\xce", None),
 ])  # fmt: skip
 @pytest.mark.filterwarnings("ignore")
 def test_character_sets_reach_the_seg(charset, name, expected):
@@ -600,16 +600,20 @@ def test_source_images_hold_no_pixels():
         assert "PixelData" not in source
 
 
-def test_no_error_repeats_an_identifier():
-    for change in (dict(Modality="CT"), dict(Rows=7), dict(SamplesPerPixel=3),
-        error = refused(
-            mr_series(4, PatientName="ZZNAME", PatientID="ZZNAME", **change)
-        )
-        error = refused(
-            mr_series(4, PatientName="ZZNAME", PatientID="ZZNAME", **change)
-        )
-        assert "ZZNAME" not in f"{error} {error.facts}"
-        assert ROOT not in f"{error} {error.facts}"
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(Modality="CT"),
+        dict(Rows=7),
+        dict(SamplesPerPixel=3),
+        dict(PixelSpacing=["0", "0"]),
+        dict(SeriesDescription="T2 ZZNAME"),
+    ],
+)
+def test_no_error_repeats_an_identifier(change):
+    error = refused(mr_series(4, PatientName="ZZNAME", PatientID="ZZNAME", **change))
+    assert "ZZNAME" not in f"{error} {error.facts}"
+    assert ROOT not in f"{error} {error.facts}"
 
 
 def test_tolerances_are_the_documented_ones():
