@@ -16,9 +16,13 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from db.jobs import Job, get_job, to_job
+from db.jobs import QUEUED, RUNNING, Job, get_job, to_job
 from db.models import JobRow
 from errors import MetiaError
+
+
+_LONGEST_WAIT = timedelta(minutes=2)
+"""No caller of `put_back` may ask for more."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +51,11 @@ def claim(
     candidate = (
         select(JobRow.id)
         .where(
-            JobRow.state == "queued",
+            JobRow.state == QUEUED,
             JobRow.queue.in_(queues),
-            JobRow.not_before <= now,
+            # Nothing is ever put off for long: a time further ahead was written before
+            # the clock went back.
+            or_(JobRow.not_before <= now, JobRow.not_before > now + _LONGEST_WAIT),
         )
         .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
         .limit(1)
@@ -85,7 +91,7 @@ def recover_expired(
     expired = (
         select(JobRow.id)
         .where(
-            JobRow.state == "running",
+            JobRow.state == RUNNING,
             or_(JobRow.lease_until < now, JobRow.lease_until > now + 4 * lease),
         )
         .with_for_update(skip_locked=True)
@@ -312,7 +318,7 @@ def _guarded(session: Session, fence: Fence, **values: Any) -> Job:
             JobRow.id == fence.job_id,
             JobRow.attempt == fence.attempt,
             JobRow.owner == fence.owner,
-            JobRow.state == "running",
+            JobRow.state == RUNNING,
         ),
         **values,
     )

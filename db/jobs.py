@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import and_, func, or_, select, text
+from sqlalchemy import Text, and_, func, literal_column, or_, select, text
 from sqlalchemy.orm import Session
 
 from db.encoding import canonical_hash
@@ -34,6 +34,10 @@ _UPS_STATES: dict[str, str] = {
     "failed": "CANCELED",
     "cancelled": "CANCELED",
 }
+# Literals, so that every plan can use the partial indexes over these states.
+QUEUED = literal_column("'queued'", Text)
+RUNNING = literal_column("'running'", Text)
+
 _QUEUE_LOCK = 0x4D657449  # "MetI": any number of our own
 
 
@@ -129,7 +133,7 @@ def find_active(session: Session, dedupe_key: str) -> Job | None:
     row = session.scalar(
         select(JobRow).where(
             JobRow.dedupe_key == dedupe_key,
-            JobRow.state.in_(("queued", "running")),
+            JobRow.state.in_((QUEUED, RUNNING)),
             ~JobRow.cancel_requested,
         )
     )
@@ -255,7 +259,7 @@ def count_jobs(session: Session) -> dict[str, int]:
 
 def count_queued(session: Session) -> int:
     """Count the jobs that wait for a worker."""
-    queued = select(func.count()).select_from(JobRow).where(JobRow.state == "queued")
+    queued = select(func.count()).select_from(JobRow).where(JobRow.state == QUEUED)
     return session.scalar(queued) or 0
 
 
@@ -276,7 +280,7 @@ def queue_position(session: Session, job: Job) -> int | None:
     ahead = (
         select(func.count())
         .select_from(JobRow)
-        .where(JobRow.state == "queued", JobRow.queue == job.queue, before)
+        .where(JobRow.state == QUEUED, JobRow.queue == job.queue, before)
     )
     return 1 + (session.scalar(ahead) or 0)
 

@@ -205,8 +205,10 @@ class JobRow(Base):
             text("priority DESC"),
             "created_at",
             "id",
+            # What a claim asks of a row, so that it reads the index alone.
             "queue",
             "not_before",
+            "state",
             sqlite_where=_QUEUED,
             postgresql_where=_QUEUED,
         ),

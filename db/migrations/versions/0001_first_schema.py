@@ -416,7 +416,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_job_waiting",
         "job",
-        [sa.text("priority DESC"), "created_at", "id", "queue", "not_before"],
+        [sa.text("priority DESC"), "created_at", "id", "queue", "not_before", "state"],
         sqlite_where=sa.text("state = 'queued'"),
         postgresql_where=sa.text("state = 'queued'"),
     )
