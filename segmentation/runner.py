@@ -103,7 +103,7 @@ class SegmentationRunner:
         )
 
         def record(outcome: Outcome) -> None:
-            context.record(lambda session: _record(session, job, outcome))
+            context.record(lambda session: record_outcome(session, job, outcome))
 
         run_segmentation(
             Request(job.study_uid, job.series_uid),
@@ -126,7 +126,8 @@ class SegmentationRunner:
         return current
 
 
-def _record(session: Session, job: Job, outcome: Outcome) -> str:
+def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
+    """Store study, series and result of a finished run; gives the result's id."""
     analysis = outcome.analysis
     first = analysis.source.source_images[0]
     instances = {reference.sop_instance_uid for reference in analysis.source.slices}

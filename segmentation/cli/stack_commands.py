@@ -53,7 +53,7 @@ def up(
     try:
         stack.prepare()
         os.environ.update(stack.environment)
-        _prepare_database(get_settings())
+        _tell_password(prepare_database(get_settings()))
         click.echo("Starting the archive, the API, the worker and the viewer ...")
         stack.start(stopped)
         if sample and not stopped.is_set():
@@ -86,11 +86,17 @@ def init() -> None:
         archive_password=password,
         run_dir=Path("/tmp"),  # noqa: S108 - a tmpfs of the container's own
     )
-    _prepare_database(get_settings())
+    _tell_password(prepare_database(get_settings()))
 
 
-def _prepare_database(settings: Settings) -> None:
-    """Bring the schema up to date and make the first administrator."""
+def prepare_database(settings: Settings) -> str | None:
+    """Bring the schema up to date and make the first administrator.
+
+    Returns
+    -------
+    str or None
+        The administrator's password, where there was no user yet.
+    """
     from db.engine import make_engine
     from db.schema import upgrade
     from segmentation.access.users import ensure_first_admin
@@ -99,6 +105,10 @@ def _prepare_database(settings: Settings) -> None:
     upgrade(engine)
     password = ensure_first_admin(engine)
     engine.dispose()
+    return password
+
+
+def _tell_password(password: str | None) -> None:
     if password is not None:
         click.echo(f"First user: admin   password: {password}   (shown only now)")
 

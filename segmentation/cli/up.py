@@ -77,8 +77,8 @@ class LocalStack:
         self.options = options
         self._say = say
         self._services: list[Service] = []
-        self.archive_port = _free_port()
-        self.api_port = _free_port()
+        self.archive_port = free_port()
+        self.api_port = free_port()
 
     @property
     def url(self) -> str:
@@ -270,7 +270,8 @@ def _find_program(name: str) -> str | None:
     return shutil.which(name, path=path)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """Return a loopback port nobody listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

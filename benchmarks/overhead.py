@@ -1,0 +1,141 @@
+"""What a press of the button costs beyond the network: each step, warm, 160x256x256.
+
+Runs the real pipeline against a real Orthanc with the real database. The network is
+taken out by a predictor that answers at once with the known lesions of a synthetic
+head, so that every other step has its true work: seven lesions to measure, write,
+store, read back, compare and record.
+
+    python -m benchmarks.overhead [--runs N] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import highdicom as hd
+
+from benchmarks.machine import describe_machine, spread
+from db.engine import make_engine, transaction
+from db.jobs import Job
+from db.schema import upgrade
+from segmentation.jobs import JobQueue
+from segmentation.models.predictor import ModelIdentity, Prediction
+from segmentation.phantoms import draw_sample_visit
+from segmentation.pipeline import Request, run_segmentation
+from segmentation.runner import record_outcome
+from settings import Settings
+from tests.orthanc_server import running_orthanc
+
+TARGET_S = 1.0
+
+
+class KnownAnswer:
+    """A predictor without a network: it has seen the truth."""
+
+    threshold = 0.5
+    minimum_volume_mm3 = 10.0
+
+    def __init__(self, occupancy: object, run: int) -> None:
+        self._occupancy = occupancy
+        # Another hash each run: another SEG is made, stored and recorded each time.
+        self.identity = ModelIdentity("known-answer", "1", f"{run:064x}", True)
+
+    def predict(
+        self,
+        image: hd.Volume,
+        *,
+        progress: Callable[[float], None],
+        cancelled: Callable[[], bool],
+    ) -> Prediction:
+        """Answer with the truth."""
+        return Prediction(image.with_array(self._occupancy), "none")
+
+
+class Reporter:
+    """Takes note of nothing and never cancels."""
+
+    def report(self, step: str, progress: float) -> None:
+        """Do nothing."""
+
+    def cancelled(self) -> bool:
+        """Go on."""
+        return False
+
+    def ensure_owner(self) -> None:
+        """Hold everything."""
+
+
+def measure(runs: int) -> dict[str, object]:
+    """Measure `runs` runs after one that is not counted."""
+    visit = draw_sample_visit(1)
+    steps: dict[str, list[float]] = {}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running_orthanc(Path(folder) / "orthanc") as server,
+    ):
+        server.upload(visit.images)
+        settings = Settings(data_dir=Path(folder))
+        engine = make_engine(settings.database_url)
+        upgrade(engine)
+        queue = JobQueue(engine, settings)
+        with closing(server.archive()) as archive:
+            for run in range(runs + 1):
+                # The SEG of the run before counts as an arrival, too.
+                archive.wait_until_stable(visit.study_uid, 30, lambda: False)
+                job, _ = queue.submit(visit.study_uid, parameters={"run": run})
+                timings = _run_once(job, visit, archive, engine, run)
+                for step, seconds in timings.items() if run else ():
+                    steps.setdefault(step, []).append(seconds)
+    totals = [sum(values) for values in zip(*steps.values(), strict=True)]
+    return {
+        "what": "seconds a step beyond the network, 160x256x256, seven lesions, warm",
+        "machine": describe_machine(),
+        "steps": {step: spread(values) for step, values in steps.items()},
+        "total": spread(totals),
+        "target_s": TARGET_S,
+    }
+
+
+def _run_once(job: Job, visit, archive, engine, run: int) -> dict[str, float]:
+    seen: dict[str, float] = {}
+
+    def record(outcome) -> None:
+        began = time.perf_counter()
+        with transaction(engine) as session:
+            record_outcome(session, job, outcome)
+        seen.update(outcome.analysis.timings_s)
+        seen["record"] = time.perf_counter() - began
+
+    run_segmentation(
+        Request(visit.study_uid, None),
+        Reporter(),
+        archive,
+        KnownAnswer(visit.post_contrast.occupancy, run),
+        record,
+        stable_timeout_s=30,
+    )
+    del seen["predict"]
+    return seen
+
+
+def main() -> None:
+    """Print the figures, and keep them where asked."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    figures = measure(options.runs)
+    text = json.dumps(figures, indent=2)
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
