@@ -133,29 +133,46 @@ def main(arguments: Sequence[str]) -> int:
         # The reader of a pipe has gone (`| head`); nothing is left to be said to it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return Exit.OK
-    except Exception as error:  # noqa: BLE001 - the outermost edge of the process
+    except Exception as error:
         if os.environ.get("METIA_DEBUG"):
             raise
         kind = type(error).__name__
         _say(
-            MetiaError("internal", f"{kind}. METIA_DEBUG=1 shows where."),
+            MetiaError("internal", f"{kind}."),
             as_json="--json" in arguments,
         )
         return Exit.INTERNAL
     return result if isinstance(result, int) else Exit.OK
 
 
+_REMEDIES = {
+    "conflict": "Look at the present state first.",
+    "invalid-input": "Correct it and run the command again.",
+    "no-suitable-series": "See --list-series; if you know better, name one with "
+    "--series, and add --force-series.",
+    "not-found": "List what there is first.",
+    "series-not-found": "See --list-series.",
+    "volume-not-head-t1": "If you know better, add --force-series.",
+    "model-unknown": "See `metia models list`.",
+    "internal": "Run again with METIA_DEBUG=1 to see where, and report it.",
+    "disk-full": "Free space, then run it again.",
+    "volume-undecodable": "Decompress the files first (for example: dcmdjpeg).",
+}
+"""What to do at a command line, where the answers of the API say something else."""
+
+
 def _say(error: MetiaError, *, as_json: bool) -> None:
     """Tell a failure in one line; with ``--json`` also as data on standard output."""
     info = error.info
     detail = " ".join(error.detail.split())
-    click.echo(f"metia: {error.code}: {info.title}. {detail} {info.remedy}", err=True)
+    remedy = _REMEDIES.get(error.code, info.remedy)
+    click.echo(f"metia: {error.code}: {info.title}. {detail} {remedy}", err=True)
     if as_json:
         fault = {
             "code": error.code,
             "title": info.title,
             "detail": error.detail,
-            "remedy": info.remedy,
+            "remedy": remedy,
             **({"facts": error.facts} if error.facts else {}),
         }
         click.echo(json.dumps({"error": fault}, default=str))

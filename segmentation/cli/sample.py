@@ -1,0 +1,43 @@
+"""``metia sample``: synthetic studies with known lesions, to try things on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.group()
+def sample() -> None:
+    """Synthetic studies with known lesions; no person is behind them."""
+
+
+@sample.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option(
+    "--visit",
+    type=click.Choice(["1", "2", "all"]),
+    default="all",
+    show_default=True,
+    help="The second visit is three months later.",
+)
+def make(folder: Path, visit: str) -> None:
+    """Write the sample patient's studies as DICOM, and the truth beside them.
+
+    Then try: metia segment DIR/visit-1 --out RESULT
+    """
+    import json
+
+    from errors import MetiaError
+    from segmentation.phantoms import VISITS, truth_document, write_sample_visit
+
+    wanted = VISITS if visit == "all" else (int(visit),)
+    targets = {number: folder / f"visit-{number}" for number in wanted}
+    if any(target.exists() for target in targets.values()):
+        raise MetiaError("output-exists", "The folder holds a sample already.")
+    for number, target in targets.items():
+        click.echo(f"Making visit {number} ...", err=True)
+        drawn = write_sample_visit(target, number)
+        truth = json.dumps(truth_document(drawn), indent=2) + "\n"
+        (folder / f"truth-{number}.json").write_text(truth, "utf-8")
+    click.echo(f"The sample is in {folder}.")
