@@ -43,7 +43,7 @@ export class Controller {
     this.stopWatching = null;
     this.study.abort();
     this.viewer.hideDiameters();
-    this.change(INITIAL);
+    this.store.set(INITIAL);
   }
 
   /** Start a job for the study that is open. A second press while one runs does nothing. */
@@ -52,11 +52,11 @@ export class Controller {
     const { studyUid, override } = this.store.get();
     if (!studyUid || obstacle(this.store.get())) return;
     const study = this.study;
-    this.change({ starting: true, problem: null, job: null });
+    this.store.set({ starting: true, problem: null, job: null });
     try {
       const job = await this.api.start(studyUid, override);
       if (study.signal.aborted) return;
-      this.change({ starting: false, job });
+      this.store.set({ starting: false, job });
       await this.follow(job, study.signal, true);
     } catch (error) {
       if (!study.signal.aborted) this.fail(error, { starting: false });
@@ -67,20 +67,22 @@ export class Controller {
     const { job } = this.store.get();
     if (!isActive(job)) return;
     const study = this.study;
-    this.change({ cancelling: true });
+    this.store.set({ cancelling: true });
     try {
       const fresh = await this.api.cancel(job.id);
-      if (!study.signal.aborted && isActive(this.store.get().job)) this.change({ job: fresh });
+      if (!study.signal.aborted && isActive(this.store.get().job)) this.store.set({ job: fresh });
     } catch (error) {
       // A job that ended in the meantime needs no word: the next answer shows its end.
       if (!study.signal.aborted && asProblem(error).code !== 'conflict') this.fail(error);
-      if (!study.signal.aborted) this.change({ cancelling: false });
+      if (!study.signal.aborted) this.store.set({ cancelling: false });
     }
   }
 
-  choose(seriesUid: string | null): void {
+  /** Take another series than the one the service chose, and show it. */
+  async choose(seriesUid: string | null): Promise<void> {
     const chosen = this.store.get().series?.chosen ?? null;
-    this.change({ override: seriesUid === chosen ? null : seriesUid });
+    this.store.set({ override: seriesUid === chosen ? null : seriesUid });
+    if (seriesUid) await this.showSeries(seriesUid, this.study.signal);
   }
 
   async show(resultId: string): Promise<void> {
@@ -90,7 +92,7 @@ export class Controller {
     const before = shownResult(this.store.get());
     if (before && before.id !== resultId) this.viewer.hideResult(before);
     this.viewer.hideDiameters();
-    this.change({ shownId: resultId, selectedLesionId: null, diameters: false });
+    this.store.set({ shownId: resultId, selectedLesionId: null, diameters: false });
     await this.draw(result);
     if (diameters) await this.toggleDiameters(true);
   }
@@ -98,7 +100,7 @@ export class Controller {
   async select(lesion: Lesion): Promise<void> {
     const result = shownResult(this.store.get());
     if (!result) return;
-    this.change({ selectedLesionId: lesion.id });
+    this.store.set({ selectedLesionId: lesion.id });
     try {
       await this.viewer.goTo(result, lesion);
     } catch (error) {
@@ -110,11 +112,11 @@ export class Controller {
     const result = shownResult(this.store.get());
     if (!result || !on) {
       this.viewer.hideDiameters();
-      this.change({ diameters: false });
+      this.store.set({ diameters: false });
       return;
     }
     try {
-      this.change({ diameters: true });
+      this.store.set({ diameters: true });
       await this.viewer.showDiameters(result);
     } catch (error) {
       this.fail(error, { diameters: false });
@@ -133,27 +135,21 @@ export class Controller {
   /** Ask everything anew, after a failure to load. */
   reload(): void {
     this.study.abort();
-    this.change({ studyUid: null, problem: null });
+    this.store.set({ studyUid: null, problem: null });
     void this.readSession();
     this.followStudy();
-  }
-
-  private change(change: Partial<State>): void {
-    const before = obstacle(this.store.get());
-    this.store.set(change);
-    if (obstacle(this.store.get()) !== before) this.viewer.refreshToolbar();
   }
 
   private fail(error: unknown, change: Partial<State> = {}): void {
     const problem = asProblem(error);
     const over = problem.code === 'not-authenticated';
-    this.change({ ...change, ...(over ? { session: 'over' as const } : { problem }) });
+    this.store.set({ ...change, ...(over ? { session: 'over' as const } : { problem }) });
   }
 
   private async readSession(): Promise<void> {
     try {
       const [session, models] = await Promise.all([this.api.session(), this.api.models()]);
-      this.change({ session: 'open', user: session.user, models });
+      this.store.set({ session: 'open', user: session.user, models });
     } catch (error) {
       this.fail(error);
     }
@@ -165,7 +161,7 @@ export class Controller {
     this.study.abort();
     this.study = new AbortController();
     this.viewer.hideDiameters();
-    this.change({ ...freshStudy(studyUid), loading: true });
+    this.store.set({ ...freshStudy(studyUid), loading: true });
     void this.open(studyUid, this.study.signal);
   }
 
@@ -177,13 +173,22 @@ export class Controller {
         this.api.activeJob(studyUid),
       ]);
       if (signal.aborted) return;
-      this.change({ series, results, job, loading: false });
+      this.store.set({ series, results, job, loading: false });
       const newest = results[0];
       if (job) void this.follow(job, signal, false).catch((error) => this.failUnless(signal, error));
       if (newest && !job) await this.show(newest.id);
-      else if (newest) this.change({ shownId: newest.id });
+      else if (newest) this.store.set({ shownId: newest.id });
+      else if (series.chosen) await this.showSeries(series.chosen, signal);
     } catch (error) {
       this.failUnless(signal, error, { loading: false });
+    }
+  }
+
+  private async showSeries(seriesUid: string, signal: AbortSignal): Promise<void> {
+    try {
+      await this.viewer.showSeries(seriesUid);
+    } catch (error) {
+      this.failUnless(signal, error);
     }
   }
 
@@ -205,15 +210,15 @@ export class Controller {
           answer = 'changed';
           job = fresh;
         }
-        if (fresh || this.store.get().offline) this.change({ job, offline: false });
+        if (fresh || this.store.get().offline) this.store.set({ job, offline: false });
       } catch (error) {
         if (!isPassing(asProblem(error)) || signal.aborted) throw error;
         answer = 'offline';
-        this.change({ offline: true });
+        this.store.set({ offline: true });
       }
       delay_ms = nextDelay(delay_ms, answer);
     }
-    this.change({ cancelling: false });
+    this.store.set({ cancelling: false });
     if (job.state === 'succeeded' && job.result_id) await this.finish(job, signal);
     else if (job.state === 'failed' && job.error && mine) {
       this.viewer.notify('error', ...pair(this.words.failed(new Problem(job.error))));
@@ -224,7 +229,7 @@ export class Controller {
     const result = await this.api.result(job.result_id ?? '');
     if (signal.aborted) return;
     const others = this.store.get().results.filter((known) => known.id !== result.id);
-    this.change({ job: null, results: [result, ...others], overlay: 'none' });
+    this.store.set({ job: null, results: [result, ...others], overlay: 'none' });
     await this.show(result.id);
     if (signal.aborted) return;
     this.viewer.notify('success', ...pair(this.words.ready(result.lesion_count)));
@@ -234,14 +239,14 @@ export class Controller {
 
   private async draw(result: Result): Promise<void> {
     if (!result.segmentation) {
-      this.change({ overlay: 'none' });
+      this.store.set({ overlay: 'none' });
       return;
     }
     const { signal } = this.study;
-    this.change({ overlay: 'loading' });
+    this.store.set({ overlay: 'loading' });
     try {
       await this.viewer.showResult(result);
-      if (!signal.aborted) this.change({ overlay: 'shown' });
+      if (!signal.aborted) this.store.set({ overlay: 'shown' });
     } catch (error) {
       this.failUnless(signal, error, { overlay: 'failed' });
     }

@@ -6,13 +6,14 @@
 import { ApiClient } from './api/client';
 import { Controller } from './controller';
 import { currentLanguage, translator } from './i18n';
-import { EXTENSION_ID, PANEL_NAME, TOOLBAR_BUTTON_ID, TOOLBAR_CUSTOMIZATION } from './id';
+import { EXTENSION_ID, PANEL_NAME, TOOLBAR_BUTTON_ID, TOOLBAR_BUTTON_TYPE, TOOLBAR_CUSTOMIZATION } from './id';
 import { island } from './island';
 import type { Host } from './ohif/host';
 import { OhifViewer } from './ohif/viewer';
 import { Panel } from './panel/Panel';
+import { RunButton } from './panel/RunButton';
 import { installStyle } from './panel/style';
-import { INITIAL, obstacle, type State } from './state/state';
+import { INITIAL, type State } from './state/state';
 import { createStore } from './state/store';
 
 const store = createStore<State>(INITIAL);
@@ -57,7 +58,7 @@ export default {
     return [
       {
         name: PANEL_NAME,
-        iconName: 'tab-segmentation',
+        iconName: 'icon-tool-click-segment',
         iconLabel: words.t('panel.title'),
         label: words.t('panel.title'),
         component: island(Panel, { store, controller: controllerOf(host), words }),
@@ -65,30 +66,18 @@ export default {
     ];
   },
 
-  getToolbarModule() {
+  getToolbarModule(host: Host) {
+    installStyle();
     return [
       {
-        name: 'evaluate.metia.run',
-        evaluate: () => {
-          const why = obstacle(store.get());
-          return why ? { disabled: true, disabledText: words.t(`obstacle.${why}`) } : { disabled: false };
-        },
+        name: TOOLBAR_BUTTON_TYPE,
+        defaultComponent: island(RunButton, { store, controller: controllerOf(host), words }),
       },
     ];
   },
 
   getCustomizationModule() {
-    const button = {
-      id: TOOLBAR_BUTTON_ID,
-      uiType: 'ohif.toolButton',
-      props: {
-        icon: 'icon-tool-click-segment',
-        label: words.t('button.run'),
-        tooltip: words.t('button.run'),
-        commands: 'metiaRun',
-        evaluate: 'evaluate.metia.run',
-      },
-    };
+    const button = { id: TOOLBAR_BUTTON_ID, uiType: TOOLBAR_BUTTON_TYPE, props: {} };
     return [{ name: 'global', value: { [TOOLBAR_CUSTOMIZATION]: [button] } }];
   },
 };

@@ -5,4 +5,5 @@ export const ROUTE = 'brainmets';
 export const PANEL_NAME = 'brainmets';
 export const PANEL_ID = `${EXTENSION_ID}.panelModule.${PANEL_NAME}`;
 export const TOOLBAR_BUTTON_ID = 'MetIA';
+export const TOOLBAR_BUTTON_TYPE = 'metia.runButton';
 export const TOOLBAR_CUSTOMIZATION = 'metia.toolbarButtons';

@@ -4,6 +4,7 @@
  * Every failure is a `Problem`: `network` where no answer came, else what the server said.
  */
 import { localProblem, readProblem, Problem } from './problem';
+import { isActive } from '../state/state';
 import type { Job, Model, Result, Session, StudySeries } from './types';
 
 export interface Api {
@@ -47,7 +48,7 @@ export class ApiClient implements Api {
 
   async session(): Promise<Session> {
     const session = await this.json<Session>('/session');
-    this.csrf = session.csrf_token;
+    this.csrf = session.csrf_token ?? '';
     return session;
   }
 
@@ -81,8 +82,8 @@ export class ApiClient implements Api {
   }
 
   async activeJob(studyUid: string): Promise<Job | null> {
-    const query = `study_uid=${segment(studyUid)}&state=active&limit=1`;
-    return (await this.json<{ jobs: Job[] }>(`/jobs?${query}`)).jobs[0] ?? null;
+    const { jobs } = await this.json<{ jobs: Job[] }>(`/jobs?study_uid=${segment(studyUid)}&limit=50`);
+    return jobs.find(isActive) ?? null;
   }
 
   cancel(id: string): Promise<Job> {

@@ -13,7 +13,10 @@ export interface DisplaySet {
 export interface CornerstoneViewport {
   id: string;
   type: string;
+  viewportStatus?: string;
   element: HTMLDivElement;
+  /** Nothing until an image has arrived; `viewportStatus` says "rendered" before. */
+  getImageData?: () => unknown;
   getCurrentImageId?: () => string | undefined;
   getImageIds?: () => string[];
   getFrameOfReferenceUID: () => string;
@@ -59,7 +62,6 @@ export interface Services {
     setActiveSegment: (segmentationId: string, segment: number) => void;
   };
   panelService: { activatePanel: (id: string, force: boolean) => void };
-  toolbarService: { refreshToolbarState: (state: { viewportId: string }) => void };
   uiNotificationService: {
     show: (note: { title: string; message: string; type: 'success' | 'error' | 'info' | 'warning'; duration?: number }) => void;
   };

@@ -16,18 +16,20 @@ export interface Viewer {
   studyUid(): string | null;
   /** Called whenever `studyUid` may have changed; gives the way to stop. */
   onChange(listener: () => void): () => void;
+  /** Bring a series on screen, in the active viewport unless another shows it already. */
+  showSeries(seriesUid: string): Promise<void>;
   showResult(result: Result): Promise<void>;
   hideResult(result: Result): void;
   goTo(result: Result, lesion: Lesion): Promise<void>;
   showDiameters(result: Result): Promise<void>;
   hideDiameters(): void;
   openPanel(): void;
-  refreshToolbar(): void;
   notify(type: 'success' | 'error' | 'info', title: string, message: string): void;
 }
 
 const WAIT_MS = 30_000;
 const STEP_MS = 100;
+const RENDERED = 'rendered';
 
 async function until<T>(look: () => T | null | undefined | false, wait_ms = WAIT_MS): Promise<T | null> {
   const end = Date.now() + wait_ms;
@@ -67,10 +69,14 @@ export class OhifViewer implements Viewer {
     return () => subscriptions.forEach((subscription) => subscription.unsubscribe());
   }
 
+  async showSeries(seriesUid: string): Promise<void> {
+    await this.viewportOf(seriesUid);
+  }
+
   async showResult(result: Result): Promise<void> {
     if (!result.segmentation) return;
     const seg = await this.segmentationOf(result);
-    const { viewportId } = await this.viewportOf(result);
+    const { viewportId } = await this.viewportOf(result.series_uid);
     const query = { segmentationId: seg.displaySetInstanceUID };
     const present = () => this.services.segmentationService.getSegmentationRepresentations(viewportId, query).length > 0;
     if (!present()) {
@@ -94,8 +100,8 @@ export class OhifViewer implements Viewer {
   }
 
   async goTo(result: Result, lesion: Lesion): Promise<void> {
-    const { viewportId, images } = await this.viewportOf(result);
-    const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
+    const { viewportId, images } = await this.viewportOf(result.series_uid);
+    const viewport = this.viewport(viewportId);
     if (!viewport) throw localProblem('viewer-images-missing');
     this.services.viewportGridService.setActiveViewportId(viewportId);
     if (viewport.type === 'stack') this.goToImage(viewport, images, lesion);
@@ -108,8 +114,8 @@ export class OhifViewer implements Viewer {
 
   async showDiameters(result: Result): Promise<void> {
     this.hideDiameters();
-    const { viewportId, images } = await this.viewportOf(result);
-    const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
+    const { viewportId, images } = await this.viewportOf(result.series_uid);
+    const viewport = this.viewport(viewportId);
     if (!viewport) throw localProblem('viewer-images-missing');
     this.diameterUids = showDiameters(tools(), viewport, images.imageIds ?? [], result.lesions);
   }
@@ -119,7 +125,7 @@ export class OhifViewer implements Viewer {
     hideDiameters(tools(), this.diameterUids);
     this.diameterUids = [];
     for (const id of this.services.viewportGridService.getState().viewports.keys()) {
-      this.services.cornerstoneViewportService.getCornerstoneViewport(id)?.render();
+      this.viewport(id)?.render();
     }
   }
 
@@ -127,13 +133,12 @@ export class OhifViewer implements Viewer {
     this.services.panelService.activatePanel(PANEL_ID, true);
   }
 
-  refreshToolbar(): void {
-    const viewportId = this.services.viewportGridService.getState().activeViewportId;
-    if (viewportId) this.services.toolbarService.refreshToolbarState({ viewportId });
-  }
-
   notify(type: 'success' | 'error' | 'info', title: string, message: string): void {
     this.services.uiNotificationService.show({ title, message, type, duration: 6000 });
+  }
+
+  private viewport(id: string): CornerstoneViewport | null {
+    return this.services.cornerstoneViewportService.getCornerstoneViewport(id) ?? null;
   }
 
   private displaySet(seriesUid: string): DisplaySet | null {
@@ -172,16 +177,15 @@ export class OhifViewer implements Viewer {
     drop();
   }
 
-  /** A viewport that shows the segmented series: one that does already, else the active one. */
-  private async viewportOf(result: Result): Promise<{ viewportId: string; images: DisplaySet }> {
-    const images = await until(() => this.displaySet(result.series_uid));
+  /** A viewport that shows the series: one that does already, else the active one. */
+  private async viewportOf(seriesUid: string): Promise<{ viewportId: string; images: DisplaySet }> {
+    const images = await until(() => this.displaySet(seriesUid));
     if (!images) throw localProblem('viewer-images-missing');
     const grid = this.services.viewportGridService;
+    // A viewport that is given other images before it has drawn its first keeps a wrong zoom.
     const active = await until(() => {
-      const state = grid.getState();
-      const id = state.activeViewportId;
-      const ready = id && this.services.cornerstoneViewportService.getCornerstoneViewport(id);
-      return ready ? id : null;
+      const id = grid.getState().activeViewportId;
+      return id && hasDrawn(this.viewport(id)) ? id : null;
     });
     if (!active) throw localProblem('viewer-images-missing');
     const shows = (id: string) =>
@@ -203,8 +207,8 @@ export class OhifViewer implements Viewer {
   }
 
   private drawn(viewportId: string, images: DisplaySet): boolean {
-    const viewport = this.services.cornerstoneViewportService.getCornerstoneViewport(viewportId);
-    if (!viewport) return false;
+    const viewport = this.viewport(viewportId);
+    if (!viewport || !hasDrawn(viewport)) return false;
     if (viewport.type !== 'stack') return true;
     const current = viewport.getCurrentImageId?.();
     return Boolean(current && images.imageIds?.includes(current));
@@ -218,8 +222,12 @@ export class OhifViewer implements Viewer {
   }
 }
 
+function hasDrawn(viewport: CornerstoneViewport | null): boolean {
+  return viewport?.viewportStatus === RENDERED && Boolean(viewport.getImageData?.());
+}
+
 function middle(lesion: Lesion): number[] {
-  const [start, end] = lesion.long_axis_mm;
+  const [start = lesion.centroid_mm, end = start] = lesion.long_axis_mm;
   return start.map((value, axis) => (value + (end[axis] ?? value)) / 2);
 }
 

@@ -37,7 +37,7 @@ export function SeriesChooser({ state, controller, words }: PartProps) {
         aria-label={words.t('series.choose')}
         disabled={state.starting || isActive(state.job)}
         value={taken?.series_uid ?? ''}
-        onChange={(event) => controller.choose(event.target.value || null)}
+        onChange={(event) => void controller.choose(event.target.value || null)}
       >
         {!series.chosen && <option value="">{words.t('series.none')}</option>}
         {suitable.length > 0 && (
