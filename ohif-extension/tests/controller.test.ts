@@ -1,0 +1,300 @@
+import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
+import type { Api } from '../src/api/client';
+import { localProblem, Problem } from '../src/api/problem';
+import type { Job, Result } from '../src/api/types';
+import { Controller } from '../src/controller';
+import type { Viewer } from '../src/ohif/viewer';
+import { INITIAL, obstacle, type State } from '../src/state/state';
+import { createStore } from '../src/state/store';
+import { job, MODELS, result, SERIES, SESSION, STUDY } from './fixtures';
+
+const problem = (code: string, status = 500) => new Problem({ code, title: code, detail: '', remedy: '', status });
+
+function setUp(change: { api?: Partial<Api>; results?: Result[]; active?: Job | null } = {}) {
+  const api: { [K in keyof Api]: ReturnType<typeof vi.fn> } = {
+    session: vi.fn(async () => SESSION),
+    logOut: vi.fn(async () => undefined),
+    series: vi.fn(async () => SERIES),
+    models: vi.fn(async () => MODELS),
+    start: vi.fn(async () => job({ state: 'queued', step: 'waiting', progress: 0 })),
+    job: vi.fn(async () => job({ state: 'succeeded', result_id: 'new' })),
+    activeJob: vi.fn(async () => change.active ?? null),
+    cancel: vi.fn(async () => job({ cancel_requested: true })),
+    results: vi.fn(async () => change.results ?? []),
+    result: vi.fn(async () => result('new')),
+    ...(change.api as object),
+  };
+  let study: string | null = STUDY;
+  let changed = () => {};
+  const viewer: { [K in keyof Viewer]: ReturnType<typeof vi.fn> } = {
+    studyUid: vi.fn(() => study),
+    onChange: vi.fn((listener: () => void) => {
+      changed = listener;
+      return () => {};
+    }),
+    showSeries: vi.fn(async () => undefined),
+    showResult: vi.fn(async () => undefined),
+    hideResult: vi.fn(),
+    goTo: vi.fn(async () => undefined),
+    showDiameters: vi.fn(async () => undefined),
+    hideDiameters: vi.fn(),
+    openPanel: vi.fn(),
+    notify: vi.fn(),
+  };
+  const store = createStore<State>(INITIAL);
+  const controller = new Controller(api as unknown as Api, viewer as unknown as Viewer, store, {
+    ready: (lesions) => ({ title: 'ready', message: `${lesions}` }),
+    failed: (failure) => ({ title: 'failed', message: failure.code }),
+  });
+  const open = (uid: string | null) => {
+    study = uid;
+    changed();
+  };
+  return { api, viewer, store, controller, open };
+}
+
+const settle = (time_ms = 0) => vi.advanceTimersByTimeAsync(time_ms);
+
+beforeEach(() => {
+  vi.useFakeTimers();
+  vi.stubGlobal('document', Object.assign(new EventTarget(), { visibilityState: 'visible' }));
+});
+afterEach(() => {
+  vi.useRealTimers();
+  vi.unstubAllGlobals();
+});
+
+describe('opening a study', () => {
+  it('shows the chosen series where there is no result yet', async () => {
+    const { viewer, store, controller } = setUp();
+    controller.enter();
+    await settle();
+    expect(viewer.showSeries).toHaveBeenCalledWith('2.25.5');
+    expect(store.get()).toMatchObject({ series: SERIES, user: SESSION.user, models: MODELS, loading: false });
+    expect(obstacle(store.get())).toBeNull();
+  });
+
+  it('shows the newest result by itself', async () => {
+    const { viewer, store, controller } = setUp({ results: [result('2'), result('1')] });
+    controller.enter();
+    await settle();
+    expect(viewer.showResult).toHaveBeenCalledTimes(1);
+    expect(store.get()).toMatchObject({ shownId: '2', overlay: 'shown' });
+  });
+
+  it('takes up the job that is running, as after a reload', async () => {
+    const { api, store, controller } = setUp({ active: job() });
+    controller.enter();
+    await settle();
+    expect(obstacle(store.get())).toBe('busy');
+    await settle(1000);
+    expect(api.job).toHaveBeenCalled();
+    expect(store.get()).toMatchObject({ job: null, shownId: 'new', overlay: 'shown' });
+  });
+
+  it('forgets the study before, and its late answers', async () => {
+    let answer: (results: Result[]) => void = () => {};
+    const first = new Promise<Result[]>((resolve) => (answer = resolve));
+    const { api, store, controller, open } = setUp();
+    api.results.mockReturnValueOnce(first);
+    controller.enter();
+    await settle();
+    open('2.25.2');
+    await settle();
+    answer([result('old')]);
+    await settle();
+    expect(store.get()).toMatchObject({ studyUid: '2.25.2', results: [], shownId: null });
+  });
+
+  it('says so where the session is over', async () => {
+    const { store, controller } = setUp({ api: { series: vi.fn().mockRejectedValue(problem('not-authenticated', 401)) } });
+    controller.enter();
+    await settle();
+    expect(store.get()).toMatchObject({ session: 'over', problem: null });
+    expect(obstacle(store.get())).toBe('session-over');
+  });
+});
+
+describe('a press', () => {
+  it('starts one job however often it is pressed, follows it and shows the result', async () => {
+    const { api, viewer, store, controller } = setUp();
+    controller.enter();
+    await settle();
+    void controller.run();
+    void controller.run();
+    await settle();
+    void controller.run();
+    expect(api.start).toHaveBeenCalledTimes(1);
+    expect(api.start).toHaveBeenCalledWith(STUDY, null);
+    await settle(1000);
+    expect(viewer.showResult).toHaveBeenCalledWith(expect.objectContaining({ id: 'new' }));
+    expect(viewer.goTo).toHaveBeenCalledWith(expect.anything(), expect.objectContaining({ segment_number: 1 }));
+    expect(viewer.notify).toHaveBeenCalledWith('success', 'ready', '2');
+    expect(store.get().job).toBeNull();
+    await settle(60_000);
+    expect(api.job).toHaveBeenCalledTimes(1);
+  });
+
+  it('takes the series chosen by hand', async () => {
+    const { api, viewer, store, controller } = setUp();
+    controller.enter();
+    await settle();
+    await controller.choose('2.25.3');
+    expect(viewer.showSeries).toHaveBeenLastCalledWith('2.25.3');
+    void controller.run();
+    await settle();
+    expect(api.start).toHaveBeenCalledWith(STUDY, '2.25.3');
+    await controller.choose('2.25.5');
+    expect(store.get().override).toBeNull();
+  });
+
+  it('is not possible for a viewer', async () => {
+    const session = { ...SESSION, user: { ...SESSION.user, role: 'viewer' as const } };
+    const { api, store, controller } = setUp({ api: { session: vi.fn(async () => session) } });
+    controller.enter();
+    await settle();
+    await controller.run();
+    expect(obstacle(store.get())).toBe('role');
+    expect(api.start).not.toHaveBeenCalled();
+  });
+
+  it('shows why the job failed', async () => {
+    const error = { code: 'volume-missing-slice', title: 'A slice is missing', detail: 'd', remedy: 'r' };
+    const { viewer, store, controller } = setUp({ api: { job: vi.fn(async () => job({ state: 'failed', error })) } });
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle(1000);
+    expect(store.get().job).toMatchObject({ state: 'failed', error });
+    expect(viewer.notify).toHaveBeenCalledWith('error', 'failed', 'volume-missing-slice');
+    expect(obstacle(store.get())).toBeNull();
+  });
+
+  it('can be made again after it was refused', async () => {
+    const { api, store, controller } = setUp();
+    api.start.mockRejectedValueOnce(problem('archive-unavailable', 503));
+    controller.enter();
+    await settle();
+    await controller.run();
+    expect(store.get().problem?.code).toBe('archive-unavailable');
+    expect(obstacle(store.get())).toBeNull();
+    void controller.run();
+    await settle(1000);
+    expect(store.get()).toMatchObject({ problem: null, shownId: 'new' });
+  });
+
+  it('says that nothing was found, and draws nothing', async () => {
+    const none = result('new', { lesions: [], segmentation: null });
+    const { viewer, store, controller } = setUp({ api: { result: vi.fn(async () => none) } });
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle(1000);
+    expect(viewer.showResult).not.toHaveBeenCalled();
+    expect(viewer.goTo).not.toHaveBeenCalled();
+    expect(store.get()).toMatchObject({ shownId: 'new', overlay: 'none' });
+    expect(viewer.notify).toHaveBeenCalledWith('success', 'ready', '0');
+  });
+});
+
+describe('following a job', () => {
+  it('goes on through a break of the connection', async () => {
+    const { api, store, controller } = setUp();
+    api.job.mockRejectedValueOnce(localProblem('network')).mockRejectedValueOnce(problem('not-ready', 503));
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle(600);
+    expect(store.get()).toMatchObject({ offline: true, problem: null });
+    await settle(20_000);
+    expect(store.get()).toMatchObject({ offline: false, shownId: 'new' });
+  });
+
+  it('ends with the session', async () => {
+    const { api, store, controller } = setUp();
+    api.job.mockRejectedValue(problem('not-authenticated', 401));
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle(60_000);
+    expect(api.job).toHaveBeenCalledTimes(1);
+    expect(store.get().session).toBe('over');
+  });
+
+  it('stops when the mode is left', async () => {
+    const { api, viewer, store, controller } = setUp();
+    api.job.mockResolvedValue(job());
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle(2000);
+    controller.leave();
+    const asked = api.job.mock.calls.length;
+    await settle(60_000);
+    expect(api.job).toHaveBeenCalledTimes(asked);
+    expect(viewer.hideDiameters).toHaveBeenCalled();
+    expect(store.get()).toEqual(INITIAL);
+  });
+
+  it('rests while the page is hidden', async () => {
+    const { api, controller } = setUp();
+    api.job.mockResolvedValue(job());
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle();
+    Object.assign(document, { visibilityState: 'hidden' });
+    await settle(60_000);
+    expect(api.job).not.toHaveBeenCalled();
+  });
+
+  it('can be cancelled, and shows that it was', async () => {
+    const { api, store, controller } = setUp();
+    api.job.mockResolvedValue(job());
+    controller.enter();
+    await settle();
+    void controller.run();
+    await settle();
+    await controller.cancel();
+    expect(api.cancel).toHaveBeenCalledWith('j');
+    expect(store.get()).toMatchObject({ cancelling: true, job: { cancel_requested: true } });
+    api.job.mockResolvedValue(job({ state: 'cancelled', cancel_requested: true }));
+    await settle(5000);
+    expect(store.get()).toMatchObject({ cancelling: false, job: { state: 'cancelled' }, problem: null });
+  });
+});
+
+describe('a result', () => {
+  it('can be an older one; diameters follow, outlines of the other go', async () => {
+    const newest = result('2');
+    const { viewer, store, controller } = setUp({ results: [newest, result('1')] });
+    controller.enter();
+    await settle();
+    await controller.toggleDiameters(true);
+    await controller.show('1');
+    expect(viewer.hideResult).toHaveBeenCalledWith(newest);
+    expect(viewer.showDiameters).toHaveBeenLastCalledWith(expect.objectContaining({ id: '1' }));
+    expect(store.get()).toMatchObject({ shownId: '1', diameters: true });
+    await controller.toggleDiameters(false);
+    expect(store.get().diameters).toBe(false);
+  });
+
+  it('keeps its numbers where the viewer cannot draw it', async () => {
+    const { viewer, store, controller } = setUp({ results: [result('1')] });
+    viewer.showResult.mockRejectedValue(localProblem('viewer-overlay-failed'));
+    controller.enter();
+    await settle();
+    expect(store.get()).toMatchObject({ shownId: '1', overlay: 'failed', problem: { code: 'viewer-overlay-failed' } });
+  });
+
+  it('takes the viewer to a lesion', async () => {
+    const shown = result('1');
+    const { viewer, store, controller } = setUp({ results: [shown] });
+    controller.enter();
+    await settle();
+    const second = shown.lesions[1];
+    if (second) await controller.select(second);
+    expect(viewer.goTo).toHaveBeenCalledWith(shown, second);
+    expect(store.get().selectedLesionId).toBe(second?.id);
+  });
+});
