@@ -34,7 +34,7 @@ COSINE_TOLERANCE = 1e-3
 """Directions may be this far from unit length and from right angles (rounding)."""
 SPACING_TOLERANCE_FRACTION = 1e-3
 """Pixel spacings of one series may differ by this fraction."""
-PIXEL_SPACING_LIMITS_MM = (0.1, 5.0)
+PIXEL_SPACING_LIMITS_MM = (0.1, 10.0)
 SLICE_DISTANCE_LIMITS_MM = (0.1, 15.0)
 EXTENT_LIMIT_MM = 600.0
 """Longer than any head coil's field of view."""

@@ -21,6 +21,7 @@ from pydicom.dataset import Dataset
 
 from errors import MetiaError
 from orthanc import geometry
+from orthanc.cautions import cautions
 from orthanc.frames import Frame, read_frames
 from orthanc.pixels import IntegerArray, check_pixel_format, decode
 from orthanc.series import MR_IMAGE_CLASSES, classify
@@ -116,6 +117,7 @@ def load_series(
     if not reference:
         warnings.append("The images name no frame of reference; one was derived.")
         reference = derived_frame_of_reference(str(instances[0].SeriesInstanceUID))
+    warnings += cautions(array, grid, instances[0])
     volume = hd.Volume.from_components(
         array,
         position=grid.position_mm.tolist(),
