@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from argon2 import PasswordHasher
 
+from segmentation.access import passwords
 from tests.security.application import Application, make_empty_database
 
 
@@ -13,6 +15,22 @@ from tests.security.application import Application, make_empty_database
 def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the file of an empty database at the current schema."""
     return make_empty_database(tmp_path_factory.mktemp("database"))
+
+
+@pytest.fixture
+def slow_hashing() -> None:
+    """Leave the hashing of passwords as slow as it is."""
+
+
+@pytest.fixture(autouse=True)
+def quick_hashing(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Hash passwords fast, except for a test that asks for `slow_hashing`."""
+    if "slow_hashing" not in request.fixturenames:
+        quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+        monkeypatch.setattr(passwords, "_hasher", quick)
+    passwords._hash_of_nobody.cache_clear()
 
 
 @pytest.fixture

@@ -102,10 +102,10 @@ def _failed(target: str, username: str, error: MetiaError) -> flask.Response:
 
 def _target() -> str:
     # nginx sends visitors here with `?next=` and their address as it was, so that an
-    # ampersand in it would end the parameter: a bare path is taken to the end.
+    # ampersand in its query would end the parameter: it is taken to the very end.
     raw = flask.request.query_string.decode("latin-1")
-    before, found, rest = raw.partition("next=/")
-    if found and (not before or before.endswith("&")):
+    before, _, rest = raw.partition("next=/")
+    if "?" in rest and (not before or before.endswith("&")):
         return safe_next(f"/{rest}")
     return safe_next(flask.request.args.get("next"))
 
