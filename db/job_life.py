@@ -20,7 +20,6 @@ from db.jobs import QUEUED, RUNNING, Job, get_job, to_job
 from db.models import JobRow
 from errors import MetiaError
 
-
 _LONGEST_WAIT = timedelta(minutes=2)
 """No caller of `put_back` may ask for more."""
 

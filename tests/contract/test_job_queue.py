@@ -399,6 +399,7 @@ def test_lease_from_before_the_clock_went_back_counts_as_expired(
 ) -> None:
     queue.submit("1.1")
     take(queue, "dead")
+    clock.move(1)
     queue.submit("1.2")
     clock.move(-3600)
     assert take(queue, "other").attempt == 2

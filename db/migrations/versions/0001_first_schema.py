@@ -58,12 +58,12 @@ def upgrade() -> None:
         sa.Column("created_at", _TIME, nullable=False),
         sa.CheckConstraint(
             "role IN ('viewer', 'annotator', 'reviewer', 'admin')",
-            name="ck_app_user_role",
+            name=op.f("ck_app_user_role"),
         ),
         sa.CheckConstraint(
-            "length(name) BETWEEN 1 AND 64", name="ck_app_user_name_length"
+            "length(name) BETWEEN 1 AND 64", name=op.f("ck_app_user_name_length")
         ),
-        sa.PrimaryKeyConstraint("name", name="pk_app_user"),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_app_user")),
     )
     op.create_table(
         "audit",
@@ -79,7 +79,7 @@ def upgrade() -> None:
         sa.Column("subject", sa.Text(), nullable=False),
         sa.Column("details", _JSON, nullable=False),
         sa.Column("request_id", sa.Text(), nullable=True),
-        sa.PrimaryKeyConstraint("id", name="pk_audit"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit")),
         sqlite_autoincrement=True,
     )
     op.create_index("ix_audit_at", "audit", ["at"])
@@ -115,53 +115,56 @@ def upgrade() -> None:
         sa.Column("started_at", _TIME, nullable=True),
         sa.Column("finished_at", _TIME, nullable=True),
         sa.CheckConstraint(
-            "(state = 'succeeded') = (result_id IS NOT NULL)", name="ck_job_result"
+            "(state = 'succeeded') = (result_id IS NOT NULL)",
+            name=op.f("ck_job_result"),
         ),
         sa.CheckConstraint(
             "(state IN ('succeeded', 'failed', 'cancelled')) = (finished_at IS NOT NULL)",
-            name="ck_job_finished_at",
+            name=op.f("ck_job_finished_at"),
         ),
         sa.CheckConstraint(
-            "state <> 'failed' OR error_code IS NOT NULL", name="ck_job_error"
+            "state <> 'failed' OR error_code IS NOT NULL", name=op.f("ck_job_error")
         ),
         sa.CheckConstraint(
             "state <> 'queued' OR NOT cancel_requested",
-            name="ck_job_queued_not_cancelled",
+            name=op.f("ck_job_queued_not_cancelled"),
         ),
         sa.CheckConstraint(
             "state <> 'running' OR (owner IS NOT NULL AND lease_until IS NOT NULL AND started_at IS NOT NULL AND attempt >= 1)",
-            name="ck_job_running_has_owner",
+            name=op.f("ck_job_running_has_owner"),
         ),
         sa.CheckConstraint(
             "state = 'running' OR lease_until IS NULL",
-            name="ck_job_only_running_has_lease",
+            name=op.f("ck_job_only_running_has_lease"),
         ),
         sa.CheckConstraint(
             "state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')",
-            name="ck_job_state",
+            name=op.f("ck_job_state"),
         ),
-        sa.CheckConstraint("attempt >= 0", name="ck_job_attempt"),
+        sa.CheckConstraint("attempt >= 0", name=op.f("ck_job_attempt")),
         sa.CheckConstraint(
-            "deaths >= 0 AND deaths <= max_attempts", name="ck_job_deaths"
-        ),
-        sa.CheckConstraint(
-            "length(series_uid) BETWEEN 1 AND 64", name="ck_job_series_uid_length"
+            "deaths >= 0 AND deaths <= max_attempts", name=op.f("ck_job_deaths")
         ),
         sa.CheckConstraint(
-            "length(study_uid) BETWEEN 1 AND 64", name="ck_job_study_uid_length"
+            "length(series_uid) BETWEEN 1 AND 64", name=op.f("ck_job_series_uid_length")
         ),
-        sa.CheckConstraint("max_attempts >= 1", name="ck_job_max_attempts"),
         sa.CheckConstraint(
-            "priority >= -100 AND priority <= 100", name="ck_job_priority"
+            "length(study_uid) BETWEEN 1 AND 64", name=op.f("ck_job_study_uid_length")
         ),
-        sa.CheckConstraint("progress >= 0 AND progress <= 1", name="ck_job_progress"),
-        sa.CheckConstraint("retries >= 0", name="ck_job_retries"),
+        sa.CheckConstraint("max_attempts >= 1", name=op.f("ck_job_max_attempts")),
+        sa.CheckConstraint(
+            "priority >= -100 AND priority <= 100", name=op.f("ck_job_priority")
+        ),
+        sa.CheckConstraint(
+            "progress >= 0 AND progress <= 1", name=op.f("ck_job_progress")
+        ),
+        sa.CheckConstraint("retries >= 0", name=op.f("ck_job_retries")),
         *_inline(
             sa.ForeignKeyConstraint(
-                ["result_id"], ["result.id"], name="fk_job_result_id"
+                ["result_id"], ["result.id"], name=op.f("fk_job_result_id")
             )
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_job"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_job")),
     )
     op.create_index("ix_job_created", "job", ["created_at", "id"])
     op.create_index(
@@ -192,8 +195,8 @@ def upgrade() -> None:
         sa.Column("demonstration", sa.Boolean(), nullable=False),
         sa.Column("promoted", sa.Boolean(), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
-        sa.CheckConstraint("length(sha256) = 64", name="ck_model_sha256_length"),
-        sa.PrimaryKeyConstraint("sha256", name="pk_model"),
+        sa.CheckConstraint("length(sha256) = 64", name=op.f("ck_model_sha256_length")),
+        sa.PrimaryKeyConstraint("sha256", name=op.f("pk_model")),
     )
     op.create_index("ix_model_name", "model", ["name"])
     op.create_index(
@@ -213,7 +216,7 @@ def upgrade() -> None:
         sa.Column("birth_date", sa.Text(), nullable=True),
         sa.Column("sex", sa.Text(), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
-        sa.PrimaryKeyConstraint("id", name="pk_patient"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_patient")),
     )
     op.create_index(
         "uq_patient_identity",
@@ -230,7 +233,7 @@ def upgrade() -> None:
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("started_at", _TIME, nullable=False),
         sa.Column("last_seen", _TIME, nullable=False),
-        sa.PrimaryKeyConstraint("owner", name="pk_worker"),
+        sa.PrimaryKeyConstraint("owner", name=op.f("pk_worker")),
     )
     op.create_table(
         "api_token",
@@ -242,10 +245,10 @@ def upgrade() -> None:
         sa.Column("expires_at", _TIME, nullable=True),
         sa.Column("last_used_at", _TIME, nullable=True),
         sa.ForeignKeyConstraint(
-            ["user_name"], ["app_user.name"], name="fk_api_token_user_name"
+            ["user_name"], ["app_user.name"], name=op.f("fk_api_token_user_name")
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_api_token"),
-        sa.UniqueConstraint("token_hash", name="uq_api_token_token_hash"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_api_token")),
+        sa.UniqueConstraint("token_hash", name=op.f("uq_api_token_token_hash")),
     )
     op.create_index("ix_api_token_user_name", "api_token", ["user_name"])
     op.create_table(
@@ -258,12 +261,12 @@ def upgrade() -> None:
         sa.Column("accession_number", sa.Text(), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
         sa.CheckConstraint(
-            "length(study_uid) BETWEEN 1 AND 64", name="ck_study_study_uid_length"
+            "length(study_uid) BETWEEN 1 AND 64", name=op.f("ck_study_study_uid_length")
         ),
         sa.ForeignKeyConstraint(
-            ["patient_key"], ["patient.id"], name="fk_study_patient_key"
+            ["patient_key"], ["patient.id"], name=op.f("fk_study_patient_key")
         ),
-        sa.PrimaryKeyConstraint("study_uid", name="pk_study"),
+        sa.PrimaryKeyConstraint("study_uid", name=op.f("pk_study")),
     )
     op.create_index("ix_study_patient_key", "study", ["patient_key"])
     op.create_table(
@@ -273,9 +276,9 @@ def upgrade() -> None:
         sa.Column("created_at", _TIME, nullable=False),
         sa.Column("expires_at", _TIME, nullable=False),
         sa.ForeignKeyConstraint(
-            ["user_name"], ["app_user.name"], name="fk_user_session_user_name"
+            ["user_name"], ["app_user.name"], name=op.f("fk_user_session_user_name")
         ),
-        sa.PrimaryKeyConstraint("token_hash", name="pk_user_session"),
+        sa.PrimaryKeyConstraint("token_hash", name=op.f("pk_user_session")),
     )
     op.create_index("ix_user_session_expires_at", "user_session", ["expires_at"])
     op.create_index("ix_user_session_user_name", "user_session", ["user_name"])
@@ -289,12 +292,13 @@ def upgrade() -> None:
         sa.Column("instance_count", sa.Integer(), nullable=True),
         sa.Column("created_at", _TIME, nullable=False),
         sa.CheckConstraint(
-            "length(series_uid) BETWEEN 1 AND 64", name="ck_series_series_uid_length"
+            "length(series_uid) BETWEEN 1 AND 64",
+            name=op.f("ck_series_series_uid_length"),
         ),
         sa.ForeignKeyConstraint(
-            ["study_uid"], ["study.study_uid"], name="fk_series_study_uid"
+            ["study_uid"], ["study.study_uid"], name=op.f("fk_series_study_uid")
         ),
-        sa.PrimaryKeyConstraint("series_uid", name="pk_series"),
+        sa.PrimaryKeyConstraint("series_uid", name=op.f("pk_series")),
     )
     op.create_index("ix_series_study_uid", "series", ["study_uid"])
     op.create_table(
@@ -315,34 +319,36 @@ def upgrade() -> None:
         sa.Column("timings_s", _JSON, nullable=False),
         sa.Column("warnings", _JSON, nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
-        sa.CheckConstraint("state IN ('unverified')", name="ck_result_state"),
+        sa.CheckConstraint("state IN ('unverified')", name=op.f("ck_result_state")),
         sa.CheckConstraint(
             "(segmentation_series_uid IS NULL) = (segmentation_sop_uid IS NULL)",
-            name="ck_result_segmentation",
+            name=op.f("ck_result_segmentation"),
         ),
-        sa.CheckConstraint("instance_count >= 1", name="ck_result_instance_count"),
         sa.CheckConstraint(
-            "length(inputs_sha256) = 64", name="ck_result_inputs_sha256_length"
+            "instance_count >= 1", name=op.f("ck_result_instance_count")
+        ),
+        sa.CheckConstraint(
+            "length(inputs_sha256) = 64", name=op.f("ck_result_inputs_sha256_length")
         ),
         sa.CheckConstraint(
             "length(segmentation_series_uid) BETWEEN 1 AND 64",
-            name="ck_result_segmentation_series_uid_length",
+            name=op.f("ck_result_segmentation_series_uid_length"),
         ),
         sa.CheckConstraint(
             "length(segmentation_sop_uid) BETWEEN 1 AND 64",
-            name="ck_result_segmentation_sop_uid_length",
+            name=op.f("ck_result_segmentation_sop_uid_length"),
         ),
-        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name="fk_result_job_id"),
+        sa.ForeignKeyConstraint(["job_id"], ["job.id"], name=op.f("fk_result_job_id")),
         sa.ForeignKeyConstraint(
-            ["model_sha256"], ["model.sha256"], name="fk_result_model_sha256"
+            ["model_sha256"], ["model.sha256"], name=op.f("fk_result_model_sha256")
         ),
         sa.ForeignKeyConstraint(
-            ["series_uid"], ["series.series_uid"], name="fk_result_series_uid"
+            ["series_uid"], ["series.series_uid"], name=op.f("fk_result_series_uid")
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_result"),
-        sa.UniqueConstraint("identity_sha256", name="uq_result_identity_sha256"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_result")),
+        sa.UniqueConstraint("identity_sha256", name=op.f("uq_result_identity_sha256")),
         sa.UniqueConstraint(
-            "segmentation_sop_uid", name="uq_result_segmentation_sop_uid"
+            "segmentation_sop_uid", name=op.f("uq_result_segmentation_sop_uid")
         ),
     )
     op.create_index("ix_result_job_id", "result", ["job_id"])
@@ -370,46 +376,50 @@ def upgrade() -> None:
         sa.Column("slice_count", sa.Integer(), nullable=False),
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("frame_number", sa.Integer(), nullable=True),
-        sa.CheckConstraint("frame_number >= 1", name="ck_lesion_frame_number"),
+        sa.CheckConstraint("frame_number >= 1", name=op.f("ck_lesion_frame_number")),
         sa.CheckConstraint(
             "length(sop_instance_uid) BETWEEN 1 AND 64",
-            name="ck_lesion_sop_instance_uid_length",
+            name=op.f("ck_lesion_sop_instance_uid_length"),
         ),
         sa.CheckConstraint(
             "length(tracking_uid) BETWEEN 1 AND 64",
-            name="ck_lesion_tracking_uid_length",
+            name=op.f("ck_lesion_tracking_uid_length"),
         ),
         sa.CheckConstraint(
             "longest_diameter_mm > 0 AND longest_diameter_mm <= 1000",
-            name="ck_lesion_longest_diameter_mm",
+            name=op.f("ck_lesion_longest_diameter_mm"),
         ),
         sa.CheckConstraint(
             "peak_probability >= 0 AND peak_probability <= 1",
-            name="ck_lesion_peak_probability",
+            name=op.f("ck_lesion_peak_probability"),
         ),
         sa.CheckConstraint(
             "perpendicular_diameter_mm >= 0 AND perpendicular_diameter_mm <= longest_diameter_mm + 0.000001",
-            name="ck_lesion_perpendicular_diameter_mm",
+            name=op.f("ck_lesion_perpendicular_diameter_mm"),
         ),
         sa.CheckConstraint(
-            "probability >= 0 AND probability <= 1", name="ck_lesion_probability"
+            "probability >= 0 AND probability <= 1", name=op.f("ck_lesion_probability")
         ),
-        sa.CheckConstraint("segment_number >= 1", name="ck_lesion_segment_number"),
-        sa.CheckConstraint("slice_count >= 1", name="ck_lesion_slice_count"),
-        sa.CheckConstraint("slice_index >= 0", name="ck_lesion_slice_index"),
         sa.CheckConstraint(
-            "volume_ml > 0 AND volume_ml <= 10000", name="ck_lesion_volume_ml"
+            "segment_number >= 1", name=op.f("ck_lesion_segment_number")
         ),
-        sa.CheckConstraint("voxel_count >= 1", name="ck_lesion_voxel_count"),
+        sa.CheckConstraint("slice_count >= 1", name=op.f("ck_lesion_slice_count")),
+        sa.CheckConstraint("slice_index >= 0", name=op.f("ck_lesion_slice_index")),
+        sa.CheckConstraint(
+            "volume_ml > 0 AND volume_ml <= 10000", name=op.f("ck_lesion_volume_ml")
+        ),
+        sa.CheckConstraint("voxel_count >= 1", name=op.f("ck_lesion_voxel_count")),
         sa.ForeignKeyConstraint(
-            ["result_id"], ["result.id"], name="fk_lesion_result_id"
+            ["result_id"], ["result.id"], name=op.f("fk_lesion_result_id")
         ),
-        sa.PrimaryKeyConstraint("id", name="pk_lesion"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_lesion")),
         sa.UniqueConstraint(
-            "result_id", "segment_number", name="uq_lesion_result_id_segment_number"
+            "result_id",
+            "segment_number",
+            name=op.f("uq_lesion_result_id_segment_number"),
         ),
         sa.UniqueConstraint(
-            "result_id", "tracking_uid", name="uq_lesion_result_id_tracking_uid"
+            "result_id", "tracking_uid", name=op.f("uq_lesion_result_id_tracking_uid")
         ),
     )
     op.create_index("ix_lesion_tracking_uid", "lesion", ["tracking_uid"])
