@@ -1,7 +1,7 @@
 """One pooled connection to Orthanc: bounded waits, retries, coded errors.
 
 For ``orthanc.gateway`` only, which makes every request through it; nothing else knows
-pyorthanc and httpx. Every wait is bounded: connecting, each read, and a whole answer in
+pyorthanc and httpx. Every wait is bounded: connecting, each read, and a whole body in
 bytes and in seconds. Failures that may pass are tried again with growing, jittered
 pauses; denials and bad requests never. Safe to share between threads: a silent archive
 holds up the thread that asked and no other.

@@ -110,7 +110,7 @@ class OrthancArchive:
         children = self._connection.ask(
             lambda rest: rest.get_studies_id_series(study["ID"]), "study-not-found"
         )
-        headers = [self._series_header(child["ID"]) for child in children]
+        headers = [self._series_header(child["ID"]) for child in _as_list(children)]
         return sorted(headers, key=_series_order)
 
     def wait_until_stable(
@@ -125,7 +125,7 @@ class OrthancArchive:
             ``study-not-found`` and the ``archive-*`` codes.
         """
         end = time.monotonic() + timeout_s
-        while not self._study(study_uid)["IsStable"]:
+        while not self._study(study_uid).get("IsStable", False):
             left_s = end - time.monotonic()
             if left_s <= 0 or cancelled():
                 raise MetiaError(
@@ -248,7 +248,9 @@ class OrthancArchive:
         if not all(dicomweb.is_uid(uid) for uid in uids.values()):
             return None
         query = {"Level": level, "Query": uids, "Expand": True}
-        found = self._connection.ask(lambda rest: rest.post_tools_find(json=query))
+        found = _as_list(
+            self._connection.ask(lambda rest: rest.post_tools_find(json=query))
+        )
         if len(found) > 1:
             # Orthanc keeps apart what lies under different patient IDs.
             raise MetiaError(
@@ -260,7 +262,7 @@ class OrthancArchive:
         answer = self._connection.ask(
             lambda rest: rest.get_series_id_instances(series_id), "series-not-found"
         )
-        listed = [_as_listed(item) for item in answer]
+        listed = [_as_listed(item) for item in _as_list(answer)]
         return sorted(listed, key=lambda item: (item.number, item.sop_instance_uid))
 
     def _series_header(self, series_id: str) -> SeriesHeader:
@@ -285,9 +287,9 @@ class OrthancArchive:
         ):
             raise MetiaError(
                 "volume-too-large",
-                f"The series has {len(listed)} images and {size_bytes / 1e6:.0f} MB; "
+                f"The series has {len(listed)} images and {size_bytes / 1e6:.1f} MB; "
                 f"at most {self._limits.instances} images and "
-                f"{self._limits.answer_bytes / 1e6:.0f} MB are read.",
+                f"{self._limits.answer_bytes / 1e6:.1f} MB are read.",
                 {"instance_count": len(listed), "size_bytes": size_bytes},
             )
 
@@ -425,15 +427,27 @@ def _parse(file: io.IOBase, *, header_only: bool = False) -> Dataset:
         raise dicomweb.BrokenAnswer("It is not a DICOM file.") from error
 
 
+def _as_list(answer: Any) -> list[dict[str, Any]]:
+    """Insist on a list of resources, each with what is read of any of them."""
+    if not isinstance(answer, list) or not all(
+        isinstance(item, dict) and isinstance(item.get("ID"), str) for item in answer
+    ):
+        raise unexpected("It does not list resources.")
+    return answer
+
+
 def _as_listed(item: dict[str, Any]) -> _Listed:
-    tags = item["MainDicomTags"]
-    number = str(tags.get("InstanceNumber", "")).strip()
-    return _Listed(
-        orthanc_id=item["ID"],
-        sop_instance_uid=tags["SOPInstanceUID"],
-        number=int(number) if number.lstrip("+-").isdecimal() else 0,
-        size_bytes=int(item["FileSize"]),
-    )
+    try:
+        tags = item["MainDicomTags"]
+        number = str(tags.get("InstanceNumber", "")).strip()
+        return _Listed(
+            orthanc_id=item["ID"],
+            sop_instance_uid=str(tags["SOPInstanceUID"]),
+            number=int(number) if number.lstrip("+-").isdecimal() else 0,
+            size_bytes=int(item["FileSize"]),
+        )
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise unexpected("It does not describe images.") from None
 
 
 def _series_order(header: SeriesHeader) -> tuple[int, str]:
