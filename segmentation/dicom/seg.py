@@ -33,8 +33,13 @@ LABEL_SET_VERSION = "brain-metastases-1"
 """Changes when segments come to mean something else (codes, order, numbering)."""
 MANUFACTURER = "MetIA"
 CONTENT_LABEL = "METASTASES"
+_LONG_TEXT = 10_240
 _SERIES_NUMBERS_FROM = 9000
 """Added to the source's series number, so that results stand last and together."""
+
+_OFF_SLICE_VOXELS, _OFF_PIXEL_VOXELS, _OFF_STEP = 0.25, 0.45, 1e-3
+"""How far a frame may lie from the grid, across and along it, and a pixel's step from
+a whole one: slices of real series jitter and drift."""
 
 # At INFO highdicom logs the UIDs of what it reads: patient data, in a log.
 logging.getLogger("highdicom").setLevel(logging.WARNING)
@@ -216,10 +221,15 @@ def _describe(
 def _algorithm_parameters(
     model: ModelIdentity, parameters: Mapping[str, object]
 ) -> dict[str, str]:
-    """Write parameters as texts that fit a Long Text together (10,240 characters)."""
+    """Write the parameters as texts that fit a DICOM Long Text together."""
     texts = {"sha256": model.sha256}
+    room = _LONG_TEXT - len(f"sha256={model.sha256}")
     for name, value in sorted(parameters.items()):
-        texts[name] = json.dumps(value, sort_keys=True)[:256].replace("\\", "/")
+        text = json.dumps(value, sort_keys=True)[:256]
+        room -= len(f",{name}={text}")
+        if room < 0:
+            break
+        texts[name] = text
     return texts
 
 
@@ -255,10 +265,13 @@ def segments_as_labels(
 ) -> NDArray[np.uint16]:
     """Read the voxels of a SEG back onto a grid.
 
+    Each frame goes where its own position and orientation say; the grid may be stored
+    in another order of axes or directions than the frames.
+
     Parameters
     ----------
     segmentation : pydicom.Dataset
-        A SEG with segments that do not overlap.
+        A BINARY or FRACTIONAL SEG with segments that do not overlap.
     grid : highdicom.Volume
         Where its planes lie.
 
@@ -270,15 +283,55 @@ def segments_as_labels(
     Raises
     ------
     ValueError
-        If segments overlap, or planes do not lie on the grid.
+        If segments overlap, or frames do not lie on the grid.
     """
-    segments = (
-        segmentation
-        if isinstance(segmentation, hd.seg.Segmentation)
-        else hd.seg.Segmentation.from_dataset(segmentation)
+    labels = np.zeros(grid.spatial_shape, dtype=np.uint16)
+    pixels = segmentation.pixel_array
+    pixels = pixels.reshape(-1, *pixels.shape[-2:])
+    half = int(segmentation.get("MaximumFractionalValue", 1)) / 2
+    shared = segmentation.SharedFunctionalGroupsSequence[0]
+    frames = segmentation.PerFrameFunctionalGroupsSequence
+    for frame, plane in zip(frames, pixels, strict=True):
+        start, steps = _place(frame, shared, grid)
+        identification = _macro(frame, shared, "SegmentIdentificationSequence")
+        where = np.argwhere(plane > half) @ steps + start
+        if not ((where >= 0) & (where < labels.shape)).all():
+            raise ValueError("the SEG's frames do not lie on the grid")
+        voxels = tuple(where.T)
+        if labels[voxels].any():
+            raise ValueError("segments of the SEG overlap")
+        labels[voxels] = identification.ReferencedSegmentNumber
+    return labels
+
+
+def _place(
+    frame: Dataset, shared: Dataset, grid: hd.Volume | hd.VolumeGeometry
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
+    """Return the grid's index of a frame's first pixel, and the steps (2 x 3) along.
+
+    A step down the rows comes first, one along the columns second.
+    """
+    position = _macro(frame, shared, "PlanePositionSequence").ImagePositionPatient
+    cosines = _macro(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient
+    spacing = _macro(frame, shared, "PixelMeasuresSequence").PixelSpacing
+    to_index = grid.inverse_affine[:3, :3]
+    along_row, down_column = np.array(cosines, float).reshape(2, 3)
+    steps_mm = np.stack(
+        [down_column * float(spacing[0]), along_row * float(spacing[1])]
     )
-    volume = segments.get_volume(combine_segments=True, dtype=np.uint16)
-    try:
-        return volume.match_geometry(grid, tol=1e-3).array
-    except RuntimeError as error:
-        raise ValueError("the SEG's planes do not lie on the grid") from error
+    start = to_index @ np.array(position, float) + grid.inverse_affine[:3, 3]
+    steps = steps_mm @ to_index.T
+    whole_start, whole_steps = np.rint(start).astype(int), np.rint(steps).astype(int)
+    across = ~whole_steps.any(axis=0)
+    off_by = np.where(across, _OFF_SLICE_VOXELS, _OFF_PIXEL_VOXELS)
+    if (np.abs(start - whole_start) > off_by).any() or (
+        np.abs(steps - whole_steps) > _OFF_STEP
+    ).any():
+        raise ValueError("the SEG's frames do not lie on the grid")
+    return whole_start, whole_steps
+
+
+def _macro(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:
+    """Return the item of a functional group, the frame's own or the shared one."""
+    item: Dataset = (frame if keyword in frame else shared)[keyword].value[0]
+    return item

@@ -20,9 +20,7 @@ from pydicom.dataset import Dataset
 
 from segmentation.dicom.uids import derive_uid
 
-_COPIED = (
-    "SOPClassUID",
-    "SOPInstanceUID",
+_OF_SERIES = (
     "StudyInstanceUID",
     "SeriesInstanceUID",
     "Modality",
@@ -31,7 +29,9 @@ _COPIED = (
     "LossyImageCompression",
     "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
+    "PositionReferenceIndicator",
 )
+_OF_IMAGE = ("SOPClassUID", "SOPInstanceUID")
 _BLANK = (
     "PatientID",
     "PatientName",
@@ -44,6 +44,9 @@ _BLANK = (
     "ReferringPhysicianName",
 )
 _ORIENTATION_TOLERANCE = 1e-2
+_SPACING_TOLERANCE = 1e-3
+
+Grid = hd.Volume | hd.VolumeGeometry
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,14 @@ class SourcePlanes:
     Attributes
     ----------
     images : list of pydicom.Dataset
-        Stand-ins of the source images: one a slice, or one Enhanced image.
-    positions : list of highdicom.PlanePositionSequence
-        One a slice of the grid (axis 0), exactly as in the source.
+        Stand-ins of the source images: one a slice of the grid (axis 0), or the one
+        Enhanced image.
+    positions : list of highdicom.PlanePositionSequence or None
+        One a slice of the grid, exactly as in the source; None where `images` say it.
     """
 
     images: list[Dataset]
-    positions: list[hd.PlanePositionSequence]
+    positions: list[hd.PlanePositionSequence] | None
     orientation: hd.PlaneOrientationSequence
     measures: hd.PixelMeasuresSequence
 
@@ -74,9 +78,7 @@ class _Plane:
     thickness_mm: float
 
 
-def match_planes(
-    source_images: Sequence[Dataset], grid: hd.Volume | hd.VolumeGeometry
-) -> SourcePlanes:
+def match_planes(source_images: Sequence[Dataset], grid: Grid) -> SourcePlanes:
     """Find the source image or frame of every slice of `grid`.
 
     Parameters
@@ -93,69 +95,58 @@ def match_planes(
     """
     first = source_images[0]
     enhanced = "PerFrameFunctionalGroupsSequence" in first
-    planes = (
-        _frames(first) if enhanced else [_classic_plane(one) for one in source_images]
-    )
-    chosen = _nearest(planes, grid, (int(first.Rows), int(first.Columns)))
+    planes = _frames(first) if enhanced else [_classic(one) for one in source_images]
+    nearest = _nearest(planes, grid, (int(first.Rows), int(first.Columns)))
+    reference = planes[nearest[0]]
+    orientation = hd.PlaneOrientationSequence("PATIENT", reference.orientation)
     measures = hd.PixelMeasuresSequence(
-        pixel_spacing=chosen[0].pixel_spacing_mm,
-        slice_thickness=chosen[0].thickness_mm or grid.spacing_between_slices,
+        pixel_spacing=reference.pixel_spacing_mm,
+        slice_thickness=reference.thickness_mm or grid.spacing_between_slices,
         spacing_between_slices=grid.spacing_between_slices,
     )
-    orientation = hd.PlaneOrientationSequence("PATIENT", chosen[0].orientation)
-    images = (
-        [_enhanced_stand_in(first, planes, orientation, measures)]
-        if enhanced
-        else [
-            _classic_stand_in(one, plane, chosen[0].orientation, measures)
-            for one, plane in zip(source_images, planes, strict=True)
+    header = _common_header(first, grid)
+    if enhanced:
+        positions = [
+            hd.PlanePositionSequence("PATIENT", one.position_mm) for one in planes
         ]
-    )
-    return SourcePlanes(
-        images=images,
-        positions=[
-            hd.PlanePositionSequence("PATIENT", one.position_mm) for one in chosen
-        ],
-        orientation=orientation,
-        measures=measures,
-    )
+        image = _enhanced(first, header, positions, orientation, measures)
+        chosen = [positions[k] for k in nearest]
+        return SourcePlanes([image], chosen, orientation, measures)
+    header.update(measures[0])
+    header.ImageOrientationPatient = reference.orientation
+    images = [_stand_in(source_images[k], header) for k in nearest]
+    for image, k in zip(images, nearest, strict=True):
+        image.add(source_images[k]["ImagePositionPatient"])
+    return SourcePlanes(images, None, orientation, measures)
 
 
 def _nearest(
-    planes: Sequence[_Plane],
-    grid: hd.Volume | hd.VolumeGeometry,
-    matrix: tuple[int, int],
-) -> list[_Plane]:
-    """Return the plane of each slice, and refuse planes that are not the grid's."""
+    planes: Sequence[_Plane], grid: Grid, matrix: tuple[int, int]
+) -> list[int]:
+    """Return which plane each slice lies on; refuse planes that are not the grid's."""
     slices = grid.spatial_shape[0]
     indices = np.zeros((slices, 3))
     indices[:, 0] = np.arange(slices)
     wanted_mm = grid.map_indices_to_reference(indices)
     positions_mm = np.array([plane.position_mm for plane in planes])
     distances_mm = np.linalg.norm(wanted_mm[:, np.newaxis] - positions_mm, axis=2)
-    nearest = distances_mm.argmin(axis=1)
-    chosen = [planes[k] for k in nearest]
+    nearest: list[int] = distances_mm.argmin(axis=1).tolist()
+    orientations = np.array([planes[k].orientation for k in nearest])
+    spacings_mm = np.array([planes[k].pixel_spacing_mm for k in nearest])
+    turned = np.abs(orientations - grid.direction_cosines).max()
+    stretched = np.abs(spacings_mm / grid.pixel_spacing - 1.0).max()
     if (
         matrix != tuple(grid.spatial_shape[1:])
         or distances_mm.min(axis=1).max() > min(grid.spacing) / 2
-        or len(set(nearest.tolist())) != slices
-        or not _parallel(chosen, grid)
+        or len(set(nearest)) != slices
+        or turned > _ORIENTATION_TOLERANCE
+        or stretched > _SPACING_TOLERANCE
     ):
         raise ValueError("the source images do not lie on the grid of the label map")
-    return chosen
+    return nearest
 
 
-def _parallel(planes: Sequence[_Plane], grid: hd.Volume | hd.VolumeGeometry) -> bool:
-    return all(
-        np.allclose(
-            plane.orientation, grid.direction_cosines, atol=_ORIENTATION_TOLERANCE
-        )
-        and np.allclose(plane.pixel_spacing_mm, grid.pixel_spacing, rtol=1e-3)
-        for plane in planes
-    )
-
-
-def _classic_plane(image: Dataset) -> _Plane:
+def _classic(image: Dataset) -> _Plane:
     return _Plane(
         _floats(image.ImagePositionPatient),
         _floats(image.ImageOrientationPatient),
@@ -190,53 +181,46 @@ def _floats(values: Any) -> list[float]:
     return [float(value) for value in values]
 
 
-def _stand_in(image: Dataset) -> Dataset:
+def _common_header(image: Dataset, grid: Grid) -> Dataset:
+    """Make a header of what all images of the series share."""
     header = Dataset()
-    for keyword in _COPIED:
-        if keyword in image:
-            header.add(image[keyword])
     for keyword in _BLANK:
         setattr(header, keyword, "")
-    # Type 1 in the SEG although some sources lack it: images of one series share one.
-    header.FrameOfReferenceUID = image.get("FrameOfReferenceUID") or derive_uid(
-        "frame-of-reference", str(image.SeriesInstanceUID)
+    for keyword in _OF_SERIES:
+        if keyword in image:
+            header.add(image[keyword])
+    # Type 1 in the SEG although some sources lack it; the loader then derives one.
+    header.FrameOfReferenceUID = (
+        image.get("FrameOfReferenceUID")
+        or grid.frame_of_reference_uid
+        or derive_uid("frame-of-reference", str(image.SeriesInstanceUID))
     )
-    header.PositionReferenceIndicator = image.get("PositionReferenceIndicator", "")
     return header
 
 
-def _classic_stand_in(
-    image: Dataset,
-    plane: _Plane,
-    orientation: list[float],
-    measures: hd.PixelMeasuresSequence,
-) -> Dataset:
-    header = _stand_in(image)
-    header.ImagePositionPatient = list(image.ImagePositionPatient)
-    header.ImageOrientationPatient = orientation
-    header.PixelSpacing = measures[0].PixelSpacing
-    header.SliceThickness = measures[0].SliceThickness
-    header.SpacingBetweenSlices = measures[0].SpacingBetweenSlices
+def _stand_in(image: Dataset, common: Dataset) -> Dataset:
+    header = Dataset({element.tag: element for element in common})
+    for keyword in _OF_IMAGE:
+        header.add(image[keyword])
     return header
 
 
-def _enhanced_stand_in(
+def _enhanced(
     image: Dataset,
-    planes: Sequence[_Plane],
+    common: Dataset,
+    positions: Sequence[hd.PlanePositionSequence],
     orientation: hd.PlaneOrientationSequence,
     measures: hd.PixelMeasuresSequence,
 ) -> Dataset:
-    header = _stand_in(image)
+    header = _stand_in(image, common)
     shared = Dataset()
     shared.PlaneOrientationSequence = orientation
     shared.PixelMeasuresSequence = measures
     header.SharedFunctionalGroupsSequence = [shared]
     frames = []
-    for plane in planes:
+    for position in positions:
         frame = Dataset()
-        frame.PlanePositionSequence = hd.PlanePositionSequence(
-            "PATIENT", plane.position_mm
-        )
+        frame.PlanePositionSequence = position
         frames.append(frame)
     header.PerFrameFunctionalGroupsSequence = frames
     header.NumberOfFrames = len(frames)

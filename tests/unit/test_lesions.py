@@ -381,11 +381,11 @@ def test_a_thousand_components_take_seconds_not_minutes() -> None:
     for index in np.ndindex(10, 10, 10):
         low = np.array(index) * (8, 16, 16)
         values[low[0] : low[0] + 4, low[1] : low[1] + 5, low[2] : low[2] + 6] = 0.9
-    began = time.perf_counter()
+    began = time.process_time()
     found = find(volume(values))
     assert len(found.lesions) == 1000
     assert found.labels.array.max() == 1000
-    assert time.perf_counter() - began < 20.0
+    assert time.process_time() - began < 10.0
 
 
 def test_the_input_is_left_alone() -> None:
