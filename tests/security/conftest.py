@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from argon2 import PasswordHasher
 
 from segmentation.access import passwords
+from segmentation.http.logs import make_formatter
 from tests.security.application import Application, make_empty_database
 
 
@@ -37,3 +41,18 @@ def quick_hashing(
 def application(tmp_path: Path, empty_database: Path) -> Application:
     """Give an application of the test's own."""
     return Application(tmp_path, empty_database)
+
+
+@pytest.fixture
+def log(application: Application) -> Iterator[io.StringIO]:
+    """Give what the application logs from here on, as it is written."""
+    stream = io.StringIO()
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(make_formatter())
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG)
+    yield stream
+    root.removeHandler(handler)
+    root.setLevel(level)
