@@ -1,0 +1,121 @@
+"""kill -9 of the real worker at every step, with the real archive and database.
+
+| killed on entering | what is there already | outcome, each time |
+| --- | --- | --- |
+| waiting, fetch, volume, predict, lesions, segmentation | nothing | second attempt |
+| store | nothing (the fence was not yet passed) | second attempt stores |
+| record | the SEG, but no row | second attempt finds its SEG stored, records once |
+
+Always: the job succeeds at attempt 2 with one death counted, the archive holds one SEG,
+the database one result with one set of lesions.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from db.engine import Engine, make_engine, reading
+from db.results import list_results
+from db.schema import upgrade
+from segmentation.jobs import Job, JobQueue
+from segmentation.phantoms import LesionSpec, Visit, dicom_series, sample_head
+from settings import Settings
+from tests.orthanc_server import OrthancServer
+
+ROOT = Path(__file__).parents[2]
+STEPS = (
+    "waiting",
+    "fetch",
+    "volume",
+    "predict",
+    "lesions",
+    "segmentation",
+    "store",
+    "record",
+)
+LEASE_S = 2.0
+_LESIONS = (LesionSpec.ball((36, 10, 22), 22.0), LesionSpec.ball((-34, -20, 12), 26.0))
+
+
+@pytest.fixture(scope="module")
+def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine, Path]]:
+    folder = tmp_path_factory.mktemp("killed")
+    engine = make_engine(f"sqlite:///{folder / 'metia.sqlite'}")
+    upgrade(engine)
+    yield engine, folder
+    engine.dispose()
+
+
+@contextmanager
+def _worker(step: str, folder: Path, orthanc: OrthancServer) -> Iterator[None]:
+    """Keep a worker running: start another when it is killed, as a supervisor does."""
+    environment = {
+        **os.environ,
+        "METIA_DATA_DIR": str(folder),
+        "METIA_ARCHIVE_URL": orthanc.url,
+        "METIA_ARCHIVE_USER": orthanc.user,
+        "METIA_ARCHIVE_PASSWORD": orthanc.password,
+        "METIA_DEFAULT_MODEL": "phantom-threshold",
+        "METIA_JOB_LEASE_S": str(LEASE_S),
+        "METIA_JOB_HEARTBEAT_S": str(LEASE_S / 4),
+        "METIA_WORKER_POLL_S": "0.1",
+    }
+    command = [sys.executable, "-m", "tests.faults.killed_worker"]
+    arguments = [step, str(folder / f"killed-at-{step}")]
+    running = [
+        subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment)
+        for _ in range(2)
+    ]
+    try:
+        yield
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait(30)
+
+
+def _finished(queue: JobQueue, job: Job, timeout_s: float = 90.0) -> Job:
+    end = time.monotonic() + timeout_s
+    while time.monotonic() < end:
+        job = queue.get(job.id)
+        if job.state not in {"queued", "running"}:
+            return job
+        time.sleep(0.2)
+    pytest.fail(f"still {job.state} in step {job.step}")
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_killed_worker_leaves_one_result(
+    step: str, database: tuple[Engine, Path], orthanc: OrthancServer
+) -> None:
+    engine, folder = database
+    visit = Visit(key=f"killed-at-{step}-{time.time_ns()}")
+    head = sample_head((48, 64, 64), lesions=_LESIONS)
+    orthanc.upload(dicom_series(head, visit=visit))
+    queue = JobQueue(engine, Settings(data_dir=folder, job_lease_s=LEASE_S,
+                                      job_heartbeat_s=LEASE_S / 4))  # fmt: skip
+    job, _ = queue.submit(visit.study_uid)
+    with _worker(step, folder, orthanc):
+        job = _finished(queue, job)
+
+    assert (folder / f"killed-at-{step}").exists(), "the worker was not killed"
+    assert (job.state, job.attempt, job.deaths) == ("succeeded", 2, 1)
+    with reading(engine) as session:
+        (result,) = list_results(session, visit.study_uid)
+    assert job.result_id == result.id
+    assert len(result.lesions) == len(_LESIONS)
+    tracked = {lesion.tracking_uid for lesion in result.lesions}
+    assert len(tracked) == len(_LESIONS)
+    headers = orthanc.archive().series_headers(visit.study_uid)
+    stored = [h for h in headers if h.sample.Modality == "SEG"]
+    assert [h.series_uid for h in stored] == [result.segmentation_series_uid]
+    assert stored[0].instance_count == 1
