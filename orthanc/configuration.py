@@ -7,8 +7,8 @@ with. It serves Orthanc 1.10 (Debian 12) and 1.13 (Debian 14).
 What the fixed part promises: nobody is let in without a password; no Lua and no WebDAV;
 Orthanc writes nowhere but into its storage, keeps every byte it was sent, never
 replaces an image, never deletes one to make room, and compresses no answer (12 ms an
-image in 1.10). Over DICOM only registered modalities may store and nobody may query;
-register one with ``PUT /modalities/NAME``. Names are kept out of its log.
+image in 1.10). Over DICOM only registered modalities may store or query; register one
+with ``PUT /modalities/NAME``. Names are kept out of its log.
 """
 
 from __future__ import annotations

@@ -98,6 +98,7 @@ def running_orthanc(
     change: Callable[[str], str] = lambda text: text,
     prefix: Sequence[str] = (),
     stable_age_s: int = STABLE_AGE_S,
+    dicom_port: int | None = None,
 ) -> Iterator[OrthancServer]:
     """Run an Orthanc of our own.
 
@@ -109,7 +110,7 @@ def running_orthanc(
         Makes another configuration text of the shipped one.
     prefix : sequence of str
         Put before the command, such as a limit on resources.
-    stable_age_s : int
+    stable_age_s, dicom_port : int
         See ``render_configuration``.
     """
     storage = folder / "storage"
@@ -118,7 +119,7 @@ def running_orthanc(
     text = render_configuration(
         storage_dir=storage,
         http_port=port,
-        dicom_port=None,
+        dicom_port=dicom_port,
         user=USER,
         password=PASSWORD,
         stable_age_s=stable_age_s,
