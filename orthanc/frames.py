@@ -9,13 +9,14 @@ Pure; lengths in mm, patient coordinates LPS.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from pydicom.dataset import Dataset
 
 from errors import MetiaError
+from orthanc.headers import attempt
+from orthanc.pixels import PixelFormat
 
 ENHANCED_CLASSES = frozenset(
     {
@@ -57,13 +58,17 @@ class Frame:
     intercept: float
 
 
-def read_frames(instances: Sequence[Dataset]) -> list[Frame]:
+def read_frames(
+    instances: Sequence[Dataset], formats: Sequence[PixelFormat]
+) -> list[Frame]:
     """Read the frames of all instances of one series.
 
     Parameters
     ----------
     instances : sequence of pydicom.Dataset
         Either single-frame MR images, or one multi-frame one.
+    formats : sequence of PixelFormat
+        Of each instance.
 
     Returns
     -------
@@ -78,8 +83,12 @@ def read_frames(instances: Sequence[Dataset]) -> list[Frame]:
     """
     multiframe = [is_multiframe(instance) for instance in instances]
     if not any(multiframe):
+        if any(layout.frames > 1 for layout in formats):
+            raise MetiaError(
+                "volume-no-position", "The frames of an image have no positions."
+            )
         return [
-            _read_frame(index, None, instance, [instance])
+            _read_frame(index, None, instance, formats[index], [instance])
             for index, instance in enumerate(instances)
         ]
     if len(instances) > 1:
@@ -88,7 +97,7 @@ def read_frames(instances: Sequence[Dataset]) -> list[Frame]:
             f"The series consists of {len(instances)} objects of which "
             f"{sum(multiframe)} are multi-frame; one multi-frame object is expected.",
         )
-    return _read_multiframe(instances[0])
+    return _read_multiframe(instances[0], formats[0])
 
 
 def is_multiframe(instance: Dataset) -> bool:
@@ -99,30 +108,21 @@ def is_multiframe(instance: Dataset) -> bool:
     )
 
 
-def frame_count(instance: Dataset) -> int:
-    """Return the number of frames an instance says it has."""
-    value = _attempt(lambda: instance.get("NumberOfFrames"))
-    count = _attempt(lambda: int(str(value))) if value not in (None, "") else 1
-    if count is None or count < 1:
-        raise MetiaError("volume-bad-pixels", "The number of frames cannot be read.")
-    return int(count)
-
-
-def _read_multiframe(instance: Dataset) -> list[Frame]:
-    per_frame = instance.get("PerFrameFunctionalGroupsSequence")
-    count = frame_count(instance)
+def _read_multiframe(instance: Dataset, layout: PixelFormat) -> list[Frame]:
+    per_frame = attempt(lambda: instance["PerFrameFunctionalGroupsSequence"].value)
     if not per_frame:
         raise MetiaError("volume-no-position", "The frames have no positions.")
-    if len(per_frame) != count:
+    if len(per_frame) != layout.frames:
         raise MetiaError(
             "volume-bad-pixels",
-            f"The object says it has {count} frames and describes {len(per_frame)}.",
+            f"The object says that it has {layout.frames} frames and describes "
+            f"{len(per_frame)}.",
         )
     shared_groups = instance.get("SharedFunctionalGroupsSequence") or [Dataset()]
     shared = shared_groups[0]
     _refuse_several_volumes(per_frame)
     return [
-        _read_frame(0, number, instance, _scopes(own, shared, instance))
+        _read_frame(0, number, instance, layout, _scopes(own, shared, instance))
         for number, own in enumerate(per_frame, start=1)
     ]
 
@@ -166,7 +166,11 @@ def _refuse_several_volumes(per_frame: Sequence[Dataset]) -> None:
 
 
 def _read_frame(
-    index: int, number: int | None, instance: Dataset, scopes: Sequence[Dataset]
+    index: int,
+    number: int | None,
+    instance: Dataset,
+    layout: PixelFormat,
+    scopes: Sequence[Dataset],
 ) -> Frame:
     position = _numbers(scopes, "ImagePositionPatient", 3)
     orientation = _numbers(scopes, "ImageOrientationPatient", 6)
@@ -193,18 +197,11 @@ def _read_frame(
         position_mm=position,
         orientation=orientation,
         spacing_mm=spacing,
-        rows=_size(instance, "Rows"),
-        columns=_size(instance, "Columns"),
+        rows=layout.rows,
+        columns=layout.columns,
         slope=slope[0],
         intercept=intercept[0],
     )
-
-
-def _size(instance: Dataset, keyword: str) -> int:
-    value = _attempt(lambda: int(instance[keyword].value))
-    if value is None or value < 1:
-        raise MetiaError("volume-bad-pixels", "The image has no rows or columns.")
-    return int(value)
 
 
 def _numbers(
@@ -217,21 +214,13 @@ def _numbers(
     for scope in scopes:
         if keyword not in scope:
             continue
-        value = _attempt(lambda scope=scope: scope[keyword].value)  # type: ignore[misc]
+        value = attempt(lambda scope=scope: scope[keyword].value)  # type: ignore[misc]
         if value is None or value == "":
             continue
         parts = [value] if count == 1 else value
-        numbers = _attempt(lambda parts=parts: tuple(map(float, parts)))  # type: ignore[misc]
+        numbers = attempt(lambda parts=parts: tuple(map(float, parts)))  # type: ignore[misc]
         usable = numbers is not None and len(numbers) == count
         if usable and all(map(math.isfinite, numbers)):
             return tuple(numbers)
         return None
     return default
-
-
-def _attempt(read: Callable[[], Any]) -> Any:
-    """Return what `read` gives, or None where pydicom cannot make sense of a value."""
-    try:
-        return read()
-    except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
-        return None

@@ -9,11 +9,13 @@ multi-frame objects. What a volume is built from is read strictly, in
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import struct
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from pydicom.dataset import Dataset
+from pydicom.errors import BytesLengthException
 
 NO_AGENT = frozenset({"", "no", "none", "n", "non", "nein", "0", "na", "n/a", "false",
                       "sans", "ohne", "without", "unknown", "nil", "-"})  # fmt: skip
@@ -58,42 +60,42 @@ class SequenceFacts:
 
 
 def _items(dataset: Dataset) -> Iterator[Dataset]:
-    """Yield the header itself, then the items of its functional groups."""
+    """Yield the header itself, then the items of its first functional groups."""
     yield dataset
     for keyword in (
         "SharedFunctionalGroupsSequence",
         "PerFrameFunctionalGroupsSequence",
     ):
-        groups = _value(dataset, keyword)
-        try:
-            first = groups[0] if groups else None
-        except (TypeError, IndexError, KeyError):
-            continue
+        first = _first_item(dataset, keyword)
         if not isinstance(first, Dataset):
             continue
         for tag in list(first.keys()):
-            inner = _by_tag(first, tag)
-            if isinstance(inner, list) or hasattr(inner, "__getitem__"):
-                try:
-                    item = inner[0]
-                except (TypeError, IndexError, KeyError):
-                    continue
-                if isinstance(item, Dataset):
-                    yield item
+            item = _first_item(first, tag)
+            if isinstance(item, Dataset):
+                yield item
 
 
-def _by_tag(dataset: Dataset, tag: Any) -> Any:
+_UNREADABLE = (
+    ValueError, TypeError, KeyError, AttributeError, IndexError, OverflowError,
+    NotImplementedError, struct.error, BytesLengthException,
+)  # fmt: skip
+"""What pydicom raises, on access, for values that are not what their VR says."""
+
+
+def _first_item(dataset: Dataset, tag: Any) -> Any:
+    return attempt(lambda: dataset[tag].value[0])
+
+
+def attempt(read: Callable[[], Any]) -> Any:
+    """Return what `read` gives, or None where a value cannot be made sense of."""
     try:
-        return dataset[tag].value
-    except Exception:  # noqa: BLE001 - a broken value counts as not said
+        return read()
+    except _UNREADABLE:
         return None
 
 
 def _value(dataset: Dataset, keyword: str) -> Any:
-    try:
-        return dataset.get(keyword)
-    except Exception:  # noqa: BLE001 - a broken value counts as not said
-        return None
+    return attempt(lambda: dataset.get(keyword))
 
 
 def texts(value: Any) -> list[str]:
@@ -133,12 +135,8 @@ def _contrast_tag(items: list[Dataset]) -> bool | None:
     """Return whether the contrast tags say that agent was given (None: silent)."""
     said: bool | None = None
     for item in items:
-        sequence = _value(item, "ContrastBolusAgentSequence")
-        try:
-            if sequence and len(sequence):
-                return True
-        except TypeError:
-            pass
+        if attempt(lambda item=item: len(item["ContrastBolusAgentSequence"].value)):  # type: ignore[misc]
+            return True
         for keyword in _CONTRAST_TAGS:
             for text in texts(_value(item, keyword)):
                 absent = text.casefold() in NO_AGENT or number(text) == 0.0

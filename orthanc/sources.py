@@ -20,6 +20,7 @@ from pydicom.valuerep import DA, TM, format_number_as_ds
 
 from orthanc.frames import Frame, is_multiframe
 from orthanc.geometry import FloatArray, Grid, regular_positions
+from orthanc.headers import attempt
 
 
 def _keywords(text: str) -> tuple[str, ...]:
@@ -177,10 +178,8 @@ def _slice_thickness(instance: Dataset, grid: Grid) -> str:
 
 def _read(instance: Dataset, keyword: str) -> DataElement | None:
     """Return an element, or None where it is absent or its value is broken."""
-    try:
-        return instance[keyword]
-    except (ValueError, TypeError, KeyError, NotImplementedError):
-        return None
+    element: DataElement | None = attempt(lambda: instance[keyword])
+    return element
 
 
 def _blank_unless(part: Dataset, keyword: str, parse: Any) -> None:

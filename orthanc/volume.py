@@ -23,7 +23,8 @@ from errors import MetiaError
 from orthanc import geometry
 from orthanc.cautions import cautions
 from orthanc.frames import Frame, read_frames
-from orthanc.pixels import IntegerArray, check_pixel_format, decode
+from orthanc.headers import attempt
+from orthanc.pixels import IntegerArray, decode, read_formats
 from orthanc.series import MR_IMAGE_CLASSES, classify
 from orthanc.sources import derived_frame_of_reference, source_copies
 
@@ -104,11 +105,14 @@ def load_series(
     _check_objects(instances)
     if require_head_t1:
         warnings += _check_head_t1(instances)
-    check_pixel_format(instances)
-    frames = read_frames(instances)
+    formats = read_formats(instances)
+    frames = read_frames(instances, formats)
     direction = geometry.check_uniform(frames)
     groups = geometry.same_place(frames, direction[:, 0])
-    pixels = [decode(instance) for instance in instances]
+    pixels = [
+        decode(instance, layout)
+        for instance, layout in zip(instances, formats, strict=True)
+    ]
     order = _one_of_each_place(frames, groups, pixels, warnings)
     grid = geometry.fit_grid(frames, order)
     array, digest = _rescaled(frames, grid.order, pixels)
@@ -141,24 +145,29 @@ def load_series(
 def _check_objects(instances: Sequence[Dataset]) -> None:
     """Refuse what is not MR images of one series of one patient."""
     for instance in instances:
-        if str(instance.get("Modality", "")) != "MR":
+        if _text(instance, "Modality") != "MR":
             raise MetiaError("volume-not-mr", "The images are not MR.")
-        if instance.get("SamplesPerPixel", 1) != 1:
+        if _text(instance, "SamplesPerPixel") not in ("", "1"):
             raise MetiaError("volume-colour", "The images are not grey-scale.")
-        if str(instance.get("SOPClassUID", "")) not in MR_IMAGE_CLASSES:
+        if _text(instance, "SOPClassUID") not in MR_IMAGE_CLASSES:
             raise MetiaError(
                 "volume-not-mr", "The objects are not MR images (captures, maps ...)."
             )
-        if "MOSAIC" in (instance.get("ImageType") or []):
+        if "MOSAIC" in _text(instance, "ImageType"):
             raise MetiaError(
                 "volume-mosaic", "Each image is a mosaic of many small slices."
             )
     for keyword, what in _ONE_OF_EACH.items():
-        found = {str(instance.get(keyword, "")) for instance in instances}
+        found = {_text(instance, keyword) for instance in instances}
         if len(found) > 1:
             raise MetiaError(
                 "volume-mixed-geometry", f"The images come from {len(found)} {what}."
             )
+
+
+def _text(instance: Dataset, keyword: str) -> str:
+    value = attempt(lambda: instance.get(keyword))
+    return "" if value is None else str(value)
 
 
 def _check_head_t1(instances: Sequence[Dataset]) -> list[str]:

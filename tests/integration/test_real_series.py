@@ -31,7 +31,7 @@ D2N = "dicom_dicom2nifti"
 OK = "loads"
 T1 = "volume-not-head-t1"
 
-# folder, what it is, outcome of an automatic choice, outcome when chosen by hand
+# folder, what it is, outcome where a T1 of the head is required, outcome by hand
 EXPECTED = [
     ("dicom_tcia_btp_mri_brain", "SE T1 after contrast, 24 slices, oblique", OK, OK),
     ("dicom_xa30_pair/classic_5001", "EPI, sagittal, 63 slices, classic", T1, OK),
@@ -169,7 +169,7 @@ def test_every_folder_of_dicom_is_in_the_table(shared_data):
 
 
 def test_the_table_in_the_documentation_is_true(shared_data):
-    rows = ["| folder | what | by the service | by hand | against SimpleITK |",
+    rows = ["| folder | what | as a T1 of the head | by hand | against SimpleITK |",
             "|---|---|---|---|---|"]  # fmt: skip
     for folder, what, automatic, by_hand in EXPECTED:
         check = "-"

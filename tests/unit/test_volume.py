@@ -10,16 +10,23 @@ import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
+    JPEG2000Lossless,
     JPEGLossless,
+    JPEGLSLossless,
     RLELossless,
 )
 
 from errors import MetiaError
-from orthanc import geometry, pixels
+from orthanc import geometry, volume
+from orthanc.codestream import codestream_size
 from orthanc.volume import load_series
 from tests.mr_series import ROOT, enhanced_image, mr_series, stored_values
 
@@ -446,7 +453,7 @@ def test_lying_rows_in_every_image():
 
 
 def test_absurd_size_is_refused_before_decoding(monkeypatch):
-    monkeypatch.setattr(pixels, "decode", lambda _: pytest.fail("decoded"))
+    monkeypatch.setattr(volume, "decode", lambda *_: pytest.fail("decoded"))
     series = mr_series(5, Rows=60000, Columns=60000)
     assert refused(series).code == "volume-too-large"
 
@@ -464,6 +471,47 @@ def test_broken_compressed_pixels():
         image.compress(RLELossless)
     series[2].PixelData = series[2].PixelData[:40]
     assert refused(series).code == "volume-bad-pixels"
+
+
+def test_frames_without_positions():
+    series = mr_series(4, rows=16)
+    for image in series:
+        image.NumberOfFrames = 2
+        image.Rows = 8
+    assert refused(series).code == "volume-no-position"
+
+
+def compressed(image, syntax):
+    if syntax == JPEGLSLossless:
+        image.compress(syntax)
+        return
+    buffer = io.BytesIO()
+    Image.fromarray(image.pixel_array).save(buffer, "JPEG2000", no_jp2=True)
+    image.PixelData = encapsulate([buffer.getvalue()])
+    image["PixelData"].VR = "OB"
+    image.file_meta.TransferSyntaxUID = syntax
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_a_compressed_image_of_another_size_is_not_decoded(syntax, monkeypatch):
+    series = mr_series(4, rows=64, columns=48)
+    expected = load_series(series).volume.array
+    for image in series:
+        compressed(image, syntax)
+    np.testing.assert_array_equal(load_series(series).volume.array, expected)
+    for image in series:
+        image.Rows, image.Columns = 48, 64
+    monkeypatch.setattr(
+        "orthanc.pixels.pixel_array", lambda *_, **__: pytest.fail("decoded")
+    )
+    assert refused(series).code == "volume-bad-pixels"
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=80))
+def test_any_codestream_head_is_read_or_given_up(content):
+    for head in (b"", b"\xff\xd8", b"\xff\x4f\xff\x51", b"\xff\xd8\xff\xc0"):
+        codestream_size(head + content)
 
 
 def test_compressed_pixels_of_another_size():
