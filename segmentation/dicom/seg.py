@@ -23,7 +23,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from segmentation.dicom import codes
-from segmentation.dicom.source_planes import match_planes
+from segmentation.dicom.source_planes import match_planes, patient_and_study
 from segmentation.dicom.uids import derive_uid
 from segmentation.lesions import LesionMap
 from segmentation.models.predictor import ModelIdentity
@@ -180,7 +180,7 @@ def build_segmentation(
         series_date=now.date(),
         series_time=now.time(),
     )
-    segmentation.copy_patient_and_study_information(first)
+    segmentation.copy_patient_and_study_information(patient_and_study(first))
     _fix_dimension_uid(segmentation, identity)
     return segmentation
 

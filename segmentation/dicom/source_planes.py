@@ -5,6 +5,7 @@ Enhanced image) that lies there, and makes header-only stand-ins of the sources.
 headers do not fit highdicom as they are: Enhanced MR keeps the orientation per frame,
 orientations differ in the last digit, Type 2 attributes are absent; and highdicom warns
 with the patient's name in the text. The stand-ins carry no patient data.
+``patient_and_study`` gives the header whose patient and study attributes may be copied.
 Pure; called by ``segmentation.dicom.seg``.
 """
 
@@ -16,7 +17,10 @@ from typing import Any
 
 import highdicom as hd
 import numpy as np
+from pydicom import config
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
+from pydicom.valuerep import validate_value
 
 from segmentation.dicom.uids import derive_uid
 
@@ -43,6 +47,8 @@ _BLANK = (
     "StudyTime",
     "ReferringPhysicianName",
 )
+_STRICT = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
+"""Value representations with a form that can be broken."""
 _ORIENTATION_TOLERANCE = 1e-2
 _SPACING_TOLERANCE = 1e-3
 
@@ -118,6 +124,33 @@ def match_planes(source_images: Sequence[Dataset], grid: Grid) -> SourcePlanes:
     for image, k in zip(images, nearest, strict=True):
         image.add(source_images[k]["ImagePositionPatient"])
     return SourcePlanes(images, None, orientation, measures)
+
+
+def patient_and_study(image: Dataset) -> Dataset:
+    """Return the root attributes of `image` without those whose values are malformed.
+
+    Names and numbers that identify are kept as they are. A malformed age, date, code or
+    the like would make every object we derive as invalid as the source.
+    """
+    header = Dataset()
+    for tag in image.keys():  # noqa: SIM118 - iterating would convert every element
+        if tag.group <= 0x0040 and not tag.is_private:
+            element = image[tag]
+            if element.VR not in _STRICT or _well_formed(element):
+                header.add(element)
+    if header.get("PatientSex", "") not in ("", "F", "M", "O"):
+        header.PatientSex = ""
+    return header
+
+
+def _well_formed(element: DataElement) -> bool:
+    values = element.value if element.VM > 1 else [element.value]
+    try:
+        for value in values:
+            validate_value(element.VR, value, config.RAISE)
+    except ValueError:
+        return False
+    return True
 
 
 def _nearest(

@@ -462,13 +462,18 @@ def test_values_out_of_order_do_not_stop_it(found: LesionMap) -> None:
         for image in images:
             image.PatientSex = "X"
             image.PatientBirthDate = "1970"
+            image.PatientAge = "0Y"
             image.StudyTime = ""
             image.SliceThickness = None
             image.SeriesNumber = None
-        built = build(images, found)
-        np.testing.assert_array_equal(
-            segments_as_labels(read_again(built), found.labels), found.labels.array
-        )
+        again = read_again(build(images, found))
+    np.testing.assert_array_equal(
+        segments_as_labels(again, found.labels), found.labels.array
+    )
+    assert again.PatientSex == ""
+    assert again.PatientBirthDate == ""
+    assert "PatientAge" not in again
+    assert again.PatientID == images[0].PatientID
 
 
 @pytest.mark.parametrize(
