@@ -21,13 +21,14 @@ from pathlib import Path
 import highdicom as hd
 
 from benchmarks.machine import describe_machine, spread
-from db.engine import make_engine, transaction
+from db.engine import Engine, make_engine, transaction
 from db.jobs import Job
 from db.schema import upgrade
+from orthanc.archive import Archive
 from segmentation.jobs import JobQueue
 from segmentation.models.predictor import ModelIdentity, Prediction
 from segmentation.phantoms import draw_sample_visit
-from segmentation.pipeline import Request, run_segmentation
+from segmentation.pipeline import Outcome, Request, run_segmentation
 from segmentation.runner import record_outcome
 from settings import Settings
 from tests.orthanc_server import running_orthanc
@@ -41,7 +42,7 @@ class KnownAnswer:
     threshold = 0.5
     minimum_volume_mm3 = 10.0
 
-    def __init__(self, occupancy: object, run: int) -> None:
+    def __init__(self, occupancy: hd.Volume, run: int) -> None:
         self._occupancy = occupancy
         # Another hash each run: another SEG is made, stored and recorded each time.
         self.identity = ModelIdentity("known-answer", "1", f"{run:064x}", True)
@@ -54,7 +55,7 @@ class KnownAnswer:
         cancelled: Callable[[], bool],
     ) -> Prediction:
         """Answer with the truth."""
-        return Prediction(image.with_array(self._occupancy), "none")
+        return Prediction(self._occupancy.match_geometry(image, tol=1e-3), "none")
 
 
 class Reporter:
@@ -74,6 +75,8 @@ class Reporter:
 def measure(runs: int) -> dict[str, object]:
     """Measure `runs` runs after one that is not counted."""
     visit = draw_sample_visit(1)
+    head = visit.post_contrast
+    truth = head.volume.with_array(head.occupancy)
     steps: dict[str, list[float]] = {}
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -89,7 +92,7 @@ def measure(runs: int) -> dict[str, object]:
                 # The SEG of the run before counts as an arrival, too.
                 archive.wait_until_stable(visit.study_uid, 30, lambda: False)
                 job, _ = queue.submit(visit.study_uid, parameters={"run": run})
-                timings = _run_once(job, visit, archive, engine, run)
+                timings = _run_once(job, truth, archive, engine, run)
                 for step, seconds in timings.items() if run else ():
                     steps.setdefault(step, []).append(seconds)
     totals = [sum(values) for values in zip(*steps.values(), strict=True)]
@@ -102,10 +105,12 @@ def measure(runs: int) -> dict[str, object]:
     }
 
 
-def _run_once(job: Job, visit, archive, engine, run: int) -> dict[str, float]:
+def _run_once(
+    job: Job, truth: hd.Volume, archive: Archive, engine: Engine, run: int
+) -> dict[str, float]:
     seen: dict[str, float] = {}
 
-    def record(outcome) -> None:
+    def record(outcome: Outcome) -> None:
         began = time.perf_counter()
         with transaction(engine) as session:
             record_outcome(session, job, outcome)
@@ -113,10 +118,10 @@ def _run_once(job: Job, visit, archive, engine, run: int) -> dict[str, float]:
         seen["record"] = time.perf_counter() - began
 
     run_segmentation(
-        Request(visit.study_uid, None),
+        Request(job.study_uid, None),
         Reporter(),
         archive,
-        KnownAnswer(visit.post_contrast.occupancy, run),
+        KnownAnswer(truth, run),
         record,
         stable_timeout_s=30,
     )
