@@ -102,9 +102,9 @@ def _block_means(
         counts = np.diff(np.append(edges, result.shape[axis]))
         shape = [1, 1, 1]
         shape[axis] = len(edges)
-        sums = np.add.reduceat(result, edges, axis=axis, dtype=np.float64)
-        result = sums / counts.reshape(shape)
-    return result.astype(np.float64, copy=False)
+        sums = np.add.reduceat(result, edges, axis=axis)
+        result = sums / counts.reshape(shape).astype(np.float32)
+    return result.astype(np.float64)
 
 
 def _air_threshold(coarse: NDArray[np.float64]) -> float:
@@ -112,7 +112,7 @@ def _air_threshold(coarse: NDArray[np.float64]) -> float:
     if coarse.max() <= coarse.min():
         raise MetiaError("volume-bad-pixels", "The image shows nothing: it is uniform.")
     bright = coarse[coarse > coarse.mean()]
-    clipped = np.minimum(coarse, np.median(bright))
+    clipped = np.minimum(coarse, np.median(bright)).ravel()
     return float(threshold_otsu(clipped))  # type: ignore[no-untyped-call]
 
 

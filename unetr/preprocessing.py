@@ -55,34 +55,52 @@ class Axis:
         """Give the matrix (network, source) that resamples towards the network."""
         positions = self._positions(self.network_count, self.network_mm)
         where = positions / self.source_mm + (self.source_count - 1) / 2
-        return _triangle(where, self.source_count, self.network_mm / self.source_mm)
+        return _weights(where, self.source_count, self.network_mm / self.source_mm)
 
     def to_source(self) -> Tensor:
         """Give the matrix (source, network) that interpolates back."""
         positions = self._positions(self.source_count, self.source_mm)
         where = positions / self.network_mm + (self.network_count - 1) / 2
-        return _triangle(where, self.network_count, 1.0)
+        return _weights(where, self.network_count, 1.0)
 
     @staticmethod
     def _positions(count: int, size_mm: float) -> Tensor:
         return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * size_mm
 
 
-def _triangle(where: Tensor, count: int, width: float) -> Tensor:
-    """Weigh `count` samples at positions `where` (in samples); rows sum to 1."""
-    where = where.clamp(0, count - 1)
-    distance = (where[:, None] - torch.arange(count, dtype=torch.float64)).abs()
-    weights = (1 - distance / max(width, 1.0)).clamp(min=0)
+def _weights(where: Tensor, count: int, ratio: float) -> Tensor:
+    """Weigh `count` samples for voxels at `where` that are `ratio` times as wide.
+
+    Linear interpolation, averaged over the width by which the new voxel exceeds the old
+    (their variances differ by (ratio^2 - 1) / 12). Both leave straight lines straight.
+    Each row sums to 1.
+    """
+    distance = where.clamp(0, count - 1)[:, None] - torch.arange(count).double()
+    width = math.sqrt(max(0.0, ratio**2 - 1))
+    if width < _SAME_SPACING:
+        weights = (1 - distance.abs()).clamp(min=0)
+    else:
+        weights = _hat_area(distance + width / 2) - _hat_area(distance - width / 2)
     return (weights / weights.sum(dim=1, keepdim=True)).float()
 
 
+def _hat_area(end: Tensor) -> Tensor:
+    """Area up to `end` below the hat of linear interpolation (one sample each way)."""
+    end = end.clamp(-1, 1)
+    return torch.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
+
+
 def _resample(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    for axis, matrix in enumerate(matrices):
-        if matrix is not None:
-            moved = torch.tensordot(
-                matrix.to(volume.device), volume, dims=([1], [axis])
-            )
-            volume = moved.movedim(0, axis)
+    slices, rows, columns = (
+        None if matrix is None else matrix.to(volume.device) for matrix in matrices
+    )
+    if slices is not None:
+        _, height, width = volume.shape
+        volume = (slices @ volume.reshape(-1, height * width)).view(-1, height, width)
+    if rows is not None:
+        volume = rows @ volume
+    if columns is not None:
+        volume = volume @ columns.T
     return volume.contiguous()
 
 

@@ -32,6 +32,8 @@ SURROUND_MM = 2.5
 MAXIMUM_EXTENT_MM = 80.0
 MAXIMUM_ELONGATION = 3.0
 """Longest over shortest semi-axis; vessels and membranes lie above."""
+MINIMUM_THICKNESS = 0.1
+"""Part of a region's volume that the largest ball within it has."""
 
 FloatArray = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -126,7 +128,7 @@ def _bright_regions(array: FloatArray, head: Head) -> list[tuple[Box, Mask]]:
 
 
 def _is_compact(seed: Mask, spacing_mm: Sequence[float]) -> bool:
-    """Tell whether a region is as short as a ball, seen by its moments."""
+    """Tell whether a region is rather a ball than a tube, a sheet or a tangle."""
     extents = np.multiply(seed.shape, spacing_mm)
     if extents.max() > MAXIMUM_EXTENT_MM:
         return False
@@ -134,7 +136,13 @@ def _is_compact(seed: Mask, spacing_mm: Sequence[float]) -> bool:
     # A voxel's own spread keeps small and thick-slice regions from looking flat.
     spread = np.cov(points.T, bias=True) + np.diag(np.square(spacing_mm) / 12)
     shortest, _, longest = np.linalg.eigvalsh(spread)
-    return bool(longest <= MAXIMUM_ELONGATION**2 * shortest)
+    if longest > MAXIMUM_ELONGATION**2 * shortest:
+        return False
+    # Vessels that meet look compact by their moments, yet nowhere are they thick.
+    body = _filled(np.pad(seed, 1))
+    radius_mm = ndimage.distance_transform_edt(body, sampling=spacing_mm).max()
+    body_mm3 = body.sum() * np.prod(spacing_mm)
+    return bool(4 / 3 * np.pi * radius_mm**3 >= MINIMUM_THICKNESS * body_mm3)
 
 
 def _draw(
@@ -151,7 +159,7 @@ def _draw(
     bright[inner] = seed
     values = array[wide]
     distance = ndimage.distance_transform_edt(~_filled(bright), sampling=spacing_mm)
-    farthest = max(SURROUND_MM, 1.01 * max(spacing_mm))
+    farthest = max(SURROUND_MM, 1.25 * max(spacing_mm))
     around = (distance > 0) & (distance <= farthest)
     plateau = float(np.percentile(values[bright], 75))
     shell = around & (distance > 0.5 * farthest)
