@@ -47,6 +47,7 @@ REASONS: dict[str, tuple[float, str]] = {
     "partial-coverage": (-20.0, "covers only a part of the head"),
     "part-of-head": (-15.0, "a region of the head is named"),
     "body-part-conflict": (-5.0, "the description and the body part disagree"),
+    "processed": (-15.0, "filtered or corrected after acquisition"),
     "only-after-tag": (-5.0, "only the contrast fields speak of contrast agent"),
     # what makes a series unsuitable: -30 and worse
     "not-mr": (-100.0, "not MR"),
@@ -395,8 +396,10 @@ def _origin_codes(facts: SequenceFacts, words: list[Wording]) -> list[str]:
                          "MINIP", "MAX_IP", "VOLREN", "CSA MPR"}  # fmt: skip
     if projected or any(word.reformat for word in words):
         codes.append("reformat")
-    elif "DERIVED" in kinds or "SECONDARY" in kinds:
+    elif "SECONDARY" in kinds or ("DERIVED" in kinds and "PRIMARY" not in kinds):
         codes.append("derived")
+    elif "DERIVED" in kinds:
+        codes.append("processed")
     return codes
 
 

@@ -14,6 +14,7 @@ import uuid
 from collections.abc import Sequence
 from typing import Any
 
+from pydicom.charset import convert_encodings
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM, format_number_as_ds
@@ -92,9 +93,9 @@ def source_copies(
 def _series_part(instance: Dataset) -> Dataset:
     """Copy what all images of the series have in common, as UTF-8."""
     part = Dataset()
-    charset = _read(instance, "SpecificCharacterSet")
-    if charset is not None:
-        part.SpecificCharacterSet = charset.value
+    charset = attempt(lambda: instance.SpecificCharacterSet)
+    if charset and attempt(lambda: convert_encodings(charset)):
+        part.SpecificCharacterSet = charset
     for keyword in (*_SERIES_KEYWORDS, *_FORMAT_KEYWORDS):
         element = _read(instance, keyword)
         if element is not None:

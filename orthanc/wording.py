@@ -115,6 +115,9 @@ _VOCABULARY = (
     | REFORMAT_WORDS
     | _SPACER_WORDS
 )
+_T1_ITSELF = _words("t1 t1w t1wi t1c t1ce t1gd mprage bravo")
+_TECHNIQUES = _words("drive haste balance moco rest flow cine ute noise arm dir merge")
+"""Words that name a kind only where the text does not name T1 itself."""
 _GLUED_SHORT = _words("no ce dp fa pd ws ge es eg pas vor sub rho arm cor rein")
 """Short words that are not looked for inside longer ones."""
 
@@ -144,6 +147,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             r"\b(?:pre|avant|vor)\W{1,3}(?:and|et|und|u)?\W{0,3}(?:post|apres|nach)\b",
             " both ",
         ),
+        (r"\bc\s?[+-]\s?/?\s?c\s?[+-](?![a-z0-9])", " both "),
         (r"(?:\bc\s?)?(?:\+\s?/?\s?-|-\s?/?\s?\+)(?:\s?c\b)?", " both "),
         (r"\b(?:post|gd|gado|km)\s?-\s?(?:pre|nativ)\b", " subtraction "),
         # before and after an event which is no injection
@@ -156,7 +160,8 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"\b(?:fossa|fosse)[ -]post\b|\bpost[ -](?:fossa|fosse)\b", " "),
         (r"\bgd (?:champ|fov)\b", " "),
-        (r"\bvor ort\b", " "),
+        (r"\bflow[ -]?comp\w*", " "),
+        (r"\b(?:with|avec|mit)\s*$", " contrast "),
         # plus and minus
         (r"\bw\s?[/\\]\s?o(?![a-z])", " without "),
         (rf"\+\s?(?:c|{_AGENT})(?![a-z])", " contrast "),
@@ -277,7 +282,8 @@ def read_wording(text: str) -> Wording:
     ]
     contrast, strong = _contrast(words)
     present = frozenset(words)
-    kinds = {_KIND_OF[word] for word in present if word in _KIND_OF}
+    naming = present - _TECHNIQUES if present & _T1_ITSELF else present
+    kinds = {_KIND_OF[word] for word in naming if word in _KIND_OF}
     if any(re.fullmatch(r"b\d{2,4}|b0", word) for word in present):
         kinds.add("diffusion")
     return Wording(

@@ -94,6 +94,9 @@ REFUSED = {
     "T1 KM-": "before-contrast",
     "T1 NON CONTRAST": "before-contrast",
     "T1 NO GD": "before-contrast",
+    "T1 IV-": "before-contrast",
+    "T1 C-/C+": "no-contrast",
+    "T1 WITH FAT SAT": "no-contrast",
     # other kinds, most of them after contrast agent
     "AX T2": "t2",
     "T2 TSE TRA GADO": "t2",
@@ -400,6 +403,13 @@ def test_image_type_can_make_a_series_unsuitable(image_type, code):
     ranking = rank_series([series("1", header("T1 GADO", ImageType=image_type))])
     assert ranking.chosen is None
     assert code in {reason.code for reason in ranking.candidates[0].reasons}
+
+
+def test_a_filtered_original_stays_suitable_behind_the_unfiltered_one():
+    filtered = header("T1 GADO", ImageType=["DERIVED", "PRIMARY", "M", "NORM"])
+    ranking = rank_series([series("1", filtered), series("2", header("T1 GADO"))])
+    assert [c.series_uid for c in ranking.candidates] == ["2", "1"]
+    assert all(candidate.suitable for candidate in ranking.candidates)
 
 
 def test_two_slices_are_not_a_volume():
