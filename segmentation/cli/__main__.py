@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 
-try:
-    import click  # noqa: F401 - stands for all that must be installed
-except ModuleNotFoundError:
-    sys.stderr.write("metia: packages are missing; run `make install` first.\n")
-    sys.exit(6)
-
-from segmentation.cli.main import main
-
 if __name__ == "__main__":
+    try:
+        from segmentation.cli.main import main
+    except ModuleNotFoundError as error:
+        sys.stderr.write(
+            f"metia: the package {error.name} is missing; run `make install` first.\n"
+        )
+        sys.exit(6)
+    except KeyboardInterrupt:
+        sys.exit(130)
     sys.exit(main(sys.argv[1:]))

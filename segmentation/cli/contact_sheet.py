@@ -8,9 +8,11 @@ it is for research use. Pure; lengths in mm, points LPS.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import highdicom as hd
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -19,7 +21,6 @@ from skimage.measure import find_contours
 
 from segmentation.diameters import axial_axis, is_nearly_axial
 from segmentation.lesions import Lesion
-from segmentation.models.predictor import Prediction
 from segmentation.pipeline import Analysis
 from settings import RESEARCH_NOTICE
 
@@ -40,6 +41,34 @@ _LONG = (255, 220, 80)
 _SHORT = (110, 200, 255)
 
 Points = NDArray[np.float64]
+Line = list[tuple[float, float]]
+
+
+@dataclass(frozen=True)
+class _Cut:
+    """Where a plane runs through a grid.
+
+    Attributes
+    ----------
+    box : tuple of slice
+        The voxels needed; interpolation copies what it gets, so it gets no more.
+    indices : ndarray, shape (3, TILE, TILE)
+        Into the box.
+    outside : ndarray of bool, shape (TILE, TILE)
+        Where the plane has left the image.
+    """
+
+    box: tuple[slice, ...]
+    indices: Points
+    outside: NDArray[np.bool_]
+
+    def sample(self, part: NDArray[Any]) -> NDArray[np.float32]:
+        """Interpolate the voxels of the box, shape (TILE, TILE)."""
+        sampled: NDArray[np.float32] = map_coordinates(
+            np.asarray(part, np.float32), self.indices, order=1, mode="nearest"
+        )
+        sampled[self.outside] = 0
+        return sampled
 
 
 @dataclass(frozen=True)
@@ -60,28 +89,24 @@ class _Plane:
     down: Points
     size_mm: float
 
-    def sample(self, array: NDArray[Any], affine: Points) -> NDArray[np.float32]:
-        """Interpolate an image on the square, shape (TILE, TILE)."""
+    def cut(self, volume: hd.Volume) -> _Cut:
+        """Find the voxels that the square runs through."""
         steps = ((np.arange(TILE) + 0.5) / TILE - 0.5) * self.size_mm
         points = (
             self.centre_mm
             + steps[:, None, None] * self.down
             + steps[None, :, None] * self.right
         )
-        inverse = np.linalg.inv(affine)
+        inverse = np.linalg.inv(volume.affine)
         indices = np.moveaxis(points @ inverse[:3, :3].T + inverse[:3, 3], -1, 0)
-        # Only the neighbourhood is handed over: interpolation copies what it gets.
-        low = np.maximum(np.floor(indices.min(axis=(1, 2))).astype(int) - 2, 0)
-        high = np.ceil(indices.max(axis=(1, 2))).astype(int) + 3
-        box = tuple(slice(a, max(a + 1, b)) for a, b in zip(low, high, strict=True))
-        part = np.asarray(array[box], np.float32)
-        if part.size == 0:
-            return np.zeros((TILE, TILE), np.float32)
-        shifted = indices - low[:, None, None]
-        sampled: NDArray[np.float32] = map_coordinates(
-            part, shifted, order=1, mode="constant", cval=0.0
-        )
-        return sampled
+        last = np.array(volume.shape)[:, None, None] - 1
+        # Voxels have a body: the image ends half a voxel beyond the last centres.
+        outside = np.any((indices < -0.5) | (indices > last + 0.5), axis=0)
+        indices = np.clip(indices, 0, last)
+        low = np.floor(indices.min(axis=(1, 2))).astype(int)
+        high = np.ceil(indices.max(axis=(1, 2))).astype(int) + 1
+        box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+        return _Cut(box, indices - low[:, None, None], outside)
 
     def pixel(self, point_mm: tuple[float, float, float]) -> tuple[float, float]:
         """Give the place (x, y) in the tile of a point of the patient."""
@@ -117,17 +142,21 @@ def contact_sheet(analysis: Analysis, threshold: float) -> Image.Image:
     _draw_header(ImageDraw.Draw(sheet), analysis, len(lesions))
     planes = [_plane(lesion, analysis) for lesion in lesions]
     volume = analysis.source.volume
-    crops = [plane.sample(volume.array, volume.affine) for plane in planes]
+    cuts = [plane.cut(volume) for plane in planes]
+    crops = [cut.sample(volume.array[cut.box]) for cut in cuts]
     window = _window(crops)
-    for index, (lesion, plane, crop) in enumerate(
-        zip(lesions, planes, crops, strict=True)
+    for index, (lesion, plane, cut, crop) in enumerate(
+        zip(lesions, planes, cuts, crops, strict=True)
     ):
         row, column = divmod(index, columns)
         left = MARGIN + column * (TILE + MARGIN)
         top = HEADER + row * (TILE + CAPTION + MARGIN)
         tile = _draw_crop(crop, window)
         colour = analysis.identity.colours[lesion.number - 1]
-        _draw_lesion(tile, lesion, plane, analysis.prediction, threshold, colour)
+        others, own = _contours(analysis, cut, lesion.number, threshold)
+        _draw_lines(tile, others, _FAINT)
+        _draw_lines(tile, own, colour)
+        _draw_axes(tile, lesion, plane)
         sheet.paste(tile, (left, top))
         _draw_caption(ImageDraw.Draw(sheet), left, top + TILE, lesion, colour)
     return sheet
@@ -162,37 +191,41 @@ def _draw_crop(crop: NDArray[np.float32], window: tuple[float, float]) -> Image.
     return Image.fromarray(grey).convert("RGB")
 
 
-def _draw_lesion(
-    tile: Image.Image,
-    lesion: Lesion,
-    plane: _Plane,
-    prediction: Prediction,
-    threshold: float,
-    colour: tuple[int, int, int],
+def _contours(
+    analysis: Analysis, cut: _Cut, number: int, threshold: float
+) -> tuple[list[Line], list[Line]]:
+    """Give the outlines in a tile of the other lesions, and of this one."""
+    probability = analysis.prediction.probability.array[cut.box]
+    labels = analysis.lesion_map.labels.array[cut.box]
+    below = probability < threshold
+    find: Any = find_contours
+    lines: list[list[Line]] = []
+    for wanted in ((labels != 0) & (labels != number), labels == number):
+        field = cut.sample(np.where(wanted | below, probability, 0))
+        lines.append([[(x, y) for y, x in line] for line in find(field, threshold)])
+    return lines[0], lines[1]
+
+
+def _draw_lines(
+    tile: Image.Image, lines: Sequence[Line], ink: tuple[int, int, int]
 ) -> None:
     draw = ImageDraw.Draw(tile)
-    probability = prediction.probability
-    field = plane.sample(probability.array, probability.affine)
-    contours: Any = find_contours
-    for contour in contours(field, threshold):
-        _draw_line(draw, [(x, y) for y, x in contour], colour)
+    for line in lines:
+        # A dark edge, so that the line shows on bright lesions too.
+        draw.line(line, fill=_PAPER, width=4, joint="curve")
+        draw.line(line, fill=ink, width=2, joint="curve")
+
+
+def _draw_axes(tile: Image.Image, lesion: Lesion, plane: _Plane) -> None:
+    """Draw the two diameters, the scale and the sides."""
     for ends, ink in ((lesion.long_axis_mm, _LONG), (lesion.short_axis_mm, _SHORT)):
-        _draw_line(draw, [plane.pixel(end) for end in ends], ink)
+        _draw_lines(tile, [[plane.pixel(end) for end in ends]], ink)
+    draw = ImageDraw.Draw(tile)
     _draw_scale(draw, plane.size_mm)
     small = ImageFont.load_default(13)
     draw.text((TILE / 2, 4), "A", fill=_INK, font=small, anchor="ma")
     draw.text((6, TILE / 2), "R", fill=_INK, font=small, anchor="lm")
     draw.text((TILE - 6, TILE / 2), "L", fill=_INK, font=small, anchor="rm")
-
-
-def _draw_line(
-    draw: ImageDraw.ImageDraw,
-    points: list[tuple[float, float]],
-    ink: tuple[int, int, int],
-) -> None:
-    """Draw a line with a dark edge, so that it shows on bright lesions too."""
-    draw.line(points, fill=_PAPER, width=4, joint="curve")
-    draw.line(points, fill=ink, width=2, joint="curve")
 
 
 def _draw_scale(draw: ImageDraw.ImageDraw, size_mm: float) -> None:
@@ -230,7 +263,8 @@ def _draw_caption(
         font=ImageFont.load_default(16),
         anchor="ra",
     )
-    more = f"probability {lesion.probability:.2f}, {lesion.slice_count} slices"
+    slices = "1 slice" if lesion.slice_count == 1 else f"{lesion.slice_count} slices"
+    more = f"probability {lesion.probability:.2f}, {slices}"
     if lesion.warnings:
         more += ", " + ", ".join(lesion.warnings)
     draw.text((left + 20, top + 30), more, fill=_FAINT, font=ImageFont.load_default(13))

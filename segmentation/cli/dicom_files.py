@@ -9,10 +9,12 @@ of files, which may hold those of patients.
 
 from __future__ import annotations
 
+import filecmp
 import os
 import tempfile
 import zipfile
 import zlib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -48,11 +50,14 @@ class LocalSeries:
         As the archive would give it.
     paths : tuple of Path
         Its files, one per SOP Instance UID, in order of instance number.
+    conflicts : int
+        Files left out because another, different one claims to be the same image.
     """
 
     study_uid: str
     header: SeriesHeader
     paths: tuple[Path, ...]
+    conflicts: int
 
 
 @dataclass(frozen=True)
@@ -138,6 +143,7 @@ def find_series(folder: Path) -> LocalFiles:
         ``input-unreadable`` where there is none.
     """
     groups: dict[str, dict[str, tuple[Dataset, Path]]] = {}
+    conflicts: Counter[str] = Counter()
     passed_over = damaged = copies = 0
     for path in _files(folder):
         if path.name.upper() == "DICOMDIR" or not _is_dicom(path):
@@ -147,12 +153,14 @@ def find_series(folder: Path) -> LocalFiles:
         if header is None:
             damaged += 1
             continue
-        series = groups.setdefault(str(header.SeriesInstanceUID), {})
-        uid = str(header.SOPInstanceUID)
-        if uid in series:
-            copies += _same_file(series[uid][1], path)
-        else:
+        series_uid, uid = str(header.SeriesInstanceUID), str(header.SOPInstanceUID)
+        series = groups.setdefault(series_uid, {})
+        if uid not in series:
             series[uid] = (header, path)
+        elif filecmp.cmp(series[uid][1], path, shallow=False):
+            copies += 1
+        else:
+            conflicts[series_uid] += 1
     if not groups:
         raise _refused(
             f"None of the {passed_over + damaged} files is a readable DICOM object."
@@ -163,7 +171,10 @@ def find_series(folder: Path) -> LocalFiles:
     if damaged:
         warnings.append(f"{damaged} DICOM files are damaged and were left out.")
     return LocalFiles(
-        tuple(_series(list(group.values())) for group in groups.values()),
+        tuple(
+            _series(list(group.values()), conflicts[uid])
+            for uid, group in groups.items()
+        ),
         passed_over,
         tuple(warnings),
     )
@@ -175,8 +186,14 @@ def load_images(series: LocalSeries) -> list[Dataset]:
     Raises
     ------
     MetiaError
-        ``input-unreadable`` where a file is damaged.
+        ``input-unreadable`` where a file is damaged, or where it is not clear which
+        of two is the image.
     """
+    if series.conflicts:
+        raise _refused(
+            f"{series.conflicts} files of the series claim to be the same image as "
+            "another, different one."
+        )
     images = []
     for path in series.paths:
         image = _read(path, headers_only=False)
@@ -225,19 +242,14 @@ def _read(path: Path, *, headers_only: bool) -> Dataset | None:
     return image
 
 
-def _same_file(first: Path, second: Path) -> int:
-    if first.read_bytes() == second.read_bytes():
-        return 1
-    raise _refused("Two different files claim to be the same image.")
-
-
-def _series(found: Sequence[tuple[Dataset, Path]]) -> LocalSeries:
+def _series(found: Sequence[tuple[Dataset, Path]], conflicts: int) -> LocalSeries:
     ordered = sorted(found, key=lambda one: (_number(one[0]), str(one[1])))
     middle = ordered[len(ordered) // 2][0]
     return LocalSeries(
         study_uid=str(middle.StudyInstanceUID),
         header=SeriesHeader(str(middle.SeriesInstanceUID), len(ordered), middle),
         paths=tuple(path for _, path in ordered),
+        conflicts=conflicts,
     )
 
 

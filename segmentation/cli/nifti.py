@@ -182,8 +182,8 @@ def mask_image(labels: hd.Volume, source: NiftiSource | None) -> Any:
         array = labels.match_geometry(source.grid, tol=1e-3).array
         affine = _LPS_FROM_RAS @ source.grid.affine
         made = _new_image(np.ascontiguousarray(array), affine)
-        made.set_qform(affine, code=max(1, int(source.header["qform_code"])))
-        made.set_sform(affine, code=max(1, int(source.header["sform_code"])))
+        made.set_qform(affine, code=int(source.header["qform_code"]))
+        made.set_sform(affine, code=int(source.header["sform_code"]))
     made.header.set_data_dtype(np.uint16)
     made.header.set_xyzt_units("mm")
     made.header["descrip"] = b"MetIA lesions. Research use only."

@@ -151,7 +151,7 @@ def show_series(path: Path, *, as_json: bool) -> None:
 
 
 def _existing(path: Path) -> Path:
-    if path.is_dir() or path.suffix.lower() == ".zip":
+    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
         return path
     raise MetiaError(
         "input-unreadable", "This is no folder, ZIP (.zip) or NIfTI (.nii, .nii.gz)."
@@ -172,7 +172,7 @@ def _predictor(request: Request) -> Predictor:
 
 
 def _load(request: Request) -> _Loaded:
-    if is_nifti(request.path) and not request.path.is_dir():
+    if is_nifti(request.path) and request.path.is_file():
         if request.series_uid:
             raise MetiaError("input-unreadable", "A NIfTI file holds no series.")
         nifti = load_nifti(request.path)
