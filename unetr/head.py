@@ -20,6 +20,8 @@ from skimage.filters import threshold_otsu
 from errors import MetiaError
 
 COARSE_MM = 4.0
+FAT_PERCENTILE = 65.0
+"""Of what is brighter than the mean, the rest counts no brighter than this."""
 DEEP_MM = 20.0
 """From this far below the skin (scalp and skull) a voxel counts as inside the skull."""
 
@@ -68,7 +70,8 @@ def find_head(array: NDArray[np.float32], spacing_mm: Sequence[float]) -> Head:
         ``volume-bad-pixels`` where values are not finite or nothing stands out.
     """
     step = _coarse_step(spacing_mm)
-    coarse = _block_means(array, step)
+    # Whole numbers would overflow in sums of blocks.
+    coarse = _block_means(np.asarray(array, np.float32), step)
     if not np.isfinite(coarse).all():
         raise MetiaError(
             "volume-bad-pixels", "The image holds values that are no numbers."
@@ -112,7 +115,7 @@ def _air_threshold(coarse: NDArray[np.float64]) -> float:
     if coarse.max() <= coarse.min():
         raise MetiaError("volume-bad-pixels", "The image shows nothing: it is uniform.")
     bright = coarse[coarse > coarse.mean()]
-    clipped = np.minimum(coarse, np.median(bright)).ravel()
+    clipped = np.minimum(coarse, np.percentile(bright, FAT_PERCENTILE)).ravel()
     return float(threshold_otsu(clipped))  # type: ignore[no-untyped-call]
 
 

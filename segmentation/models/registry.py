@@ -158,7 +158,7 @@ class ModelRegistry:
     def _scan(self) -> tuple[dict[str, ModelFolder], list[ModelFault]]:
         models: dict[str, ModelFolder] = {}
         faults: list[ModelFault] = []
-        for path in self._candidates():
+        for path in self._candidates(faults):
             try:
                 if path.name in models:
                     raise MetiaError(
@@ -169,14 +169,23 @@ class ModelRegistry:
                 faults.append(ModelFault(path.name, error.code, error.detail))
         return models, faults
 
-    def _candidates(self) -> list[Path]:
-        return [
-            entry
-            for folder in self._folders
-            if folder.is_dir()
-            for entry in sorted(folder.iterdir())
-            if entry.is_dir() and not entry.name.startswith((".", "_"))
-        ]
+    def _candidates(self, faults: list[ModelFault]) -> list[Path]:
+        found: list[Path] = []
+        for folder in self._folders:
+            try:
+                entries = sorted(folder.iterdir())
+            except FileNotFoundError:
+                continue
+            except OSError as error:
+                reason = f"The folder of models cannot be read: {error.strerror}."
+                faults.append(ModelFault(folder.name, "model-invalid", reason))
+                continue
+            found += [
+                entry
+                for entry in entries
+                if entry.is_dir() and not entry.name.startswith((".", "_"))
+            ]
+        return found
 
     def models(self) -> list[ModelFolder]:
         """List the usable models, by name."""

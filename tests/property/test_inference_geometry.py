@@ -8,7 +8,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -74,6 +74,8 @@ def _predict(inference: UnetrInference, image: hd.Volume) -> hd.Volume:
     stored=st.sampled_from(STORED),
     grid_mm=st.sampled_from([(1.5, 1.5, 1.5), (2.0, 1.0, 1.3)]),
 )
+@example((3.0, 1.0, 1.1), (45.0, 45.0, 45.0), STORED[0], (1.5, 1.5, 1.5))
+@example((5.0, 0.8, 0.8), (0.0, 90.0, 0.0), STORED[30], (1.5, 1.5, 1.5))
 def test_a_ball_is_found_where_it_lies(
     spacing_mm: tuple[float, float, float],
     degrees: tuple[float, float, float],

@@ -70,11 +70,13 @@ def test_a_damaged_folder_is_reported_and_hides_no_other(installed: Path) -> Non
     (installed / "empty").mkdir()
     shutil.copytree(installed / "unetr-seeded", installed / "misnamed")
     os.symlink(installed / "unetr-seeded", installed / "linked")
-    registry = ModelRegistry([installed])
+    (installed.parent / "file").write_text("no folder")
+    registry = ModelRegistry([installed.parent / "file", installed])
     assert len(registry.models()) == 2
     assert {fault.folder_name for fault in registry.faults()} == {
         "broken",
         "empty",
+        "file",
         "linked",
         "misnamed",
     }
