@@ -77,19 +77,27 @@ class LocalFiles:
 
 @contextmanager
 def dicom_folder(path: Path) -> Iterator[Path]:
-    """Give `path` itself if it is a folder, or a ZIP unpacked for the time being.
+    """Give `path` if it is a folder or a DICOM file, or a ZIP, unpacked meanwhile.
 
     Raises
     ------
     MetiaError
         ``input-unreadable``.
     """
-    if path.is_dir():
+    if path.is_dir() or (path.is_file() and _is_dicom(path)):
         yield path
         return
+    if not path.is_file() or not _is_zip(path):
+        raise _refused("This is no DICOM folder, no ZIP and no NIfTI (.nii, .nii.gz).")
     with tempfile.TemporaryDirectory(prefix="metia-") as folder:
         _unpack(path, Path(folder))
         yield Path(folder)
+
+
+def _is_zip(path: Path) -> bool:
+    """Tell by the first bytes (an empty archive begins otherwise)."""
+    with path.open("rb") as stream:
+        return stream.read(4) in (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def _unpack(path: Path, folder: Path) -> None:
@@ -204,6 +212,9 @@ def load_images(series: LocalSeries) -> list[Dataset]:
 
 
 def _files(folder: Path) -> Iterator[Path]:
+    if folder.is_file():  # one Enhanced object may be a whole series
+        yield folder
+        return
     count = 0
     for parent, folders, names in os.walk(folder):
         folders.sort()

@@ -120,7 +120,7 @@ def show_series(path: Path, *, as_json: bool) -> None:
     _quieten_libraries()
     if is_nifti(path):
         raise MetiaError("input-unreadable", "A NIfTI file holds no series.")
-    with dicom_folder(_existing(path)) as folder:
+    with dicom_folder(path) as folder:
         files = find_series(folder)
     ranking = _rank(files)
     studies = {one.header.series_uid: one.study_uid for one in files.series}
@@ -150,14 +150,6 @@ def show_series(path: Path, *, as_json: bool) -> None:
         )
 
 
-def _existing(path: Path) -> Path:
-    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
-        return path
-    raise MetiaError(
-        "input-unreadable", "This is no folder, ZIP (.zip) or NIfTI (.nii, .nii.gz)."
-    )
-
-
 def _predictor(request: Request) -> Predictor:
     settings = get_settings()
     registry = ModelRegistry(settings.model_dirs)
@@ -177,7 +169,7 @@ def _load(request: Request) -> _Loaded:
             raise MetiaError("input-unreadable", "A NIfTI file holds no series.")
         nifti = load_nifti(request.path)
         return _Loaded(nifti.series, InputFacts("nifti", nifti.sha256), nifti)
-    with dicom_folder(_existing(request.path)) as folder:
+    with dicom_folder(request.path) as folder:
         files = find_series(folder)
         series, reasons = choose_series(
             files, request.series_uid, force=request.force_series

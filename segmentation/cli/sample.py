@@ -27,6 +27,7 @@ def make(folder: Path, visit: str) -> None:
     Then try: metia segment DIR/visit-1 --out RESULT
     """
     import json
+    import tempfile
 
     from errors import MetiaError
     from segmentation.phantoms import VISITS, truth_document, write_sample_visit
@@ -37,7 +38,11 @@ def make(folder: Path, visit: str) -> None:
         raise MetiaError("output-exists", "The folder holds a sample already.")
     for number, target in targets.items():
         click.echo(f"Making visit {number} ...", err=True)
-        drawn = write_sample_visit(target, number)
-        truth = json.dumps(truth_document(drawn), indent=2) + "\n"
-        (folder / f"truth-{number}.json").write_text(truth, "utf-8")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".metia-", dir=folder) as unfinished:
+            made = Path(unfinished) / target.name
+            drawn = write_sample_visit(made, number)
+            truth = json.dumps(truth_document(drawn), indent=2) + "\n"
+            (folder / f"truth-{number}.json").write_text(truth, "utf-8")
+            made.rename(target)
     click.echo(f"The sample is in {folder}.")

@@ -73,8 +73,9 @@ def segment(
 ) -> None:
     """Find and measure metastases in the images at PATH; no server is needed.
 
-    PATH is a folder of DICOM files (one study), a ZIP of one, or a NIfTI file
-    (.nii, .nii.gz). Of a study, the post-contrast T1 of the head is chosen.
+    PATH is a folder of DICOM files (one study), a ZIP of one, one Enhanced DICOM file,
+    or a NIfTI file (.nii, .nii.gz). Of a study, the post-contrast T1 of the head is
+    chosen.
     """
     from segmentation.cli import run
 

@@ -91,6 +91,13 @@ def test_damaged_files_are_told(head, tmp_path):
     assert len(found.series[0].paths) == 5
 
 
+def test_one_dicom_file_is_a_folder_of_one(head, tmp_path):
+    paths = write_dicom_series(tmp_path, head)
+    with dicom_folder(paths[2]) as found:
+        (series,) = find_series(found).series
+    assert series.paths == (paths[2],)
+
+
 def test_a_folder_without_images_is_refused_without_naming_files(tmp_path):
     (tmp_path / "Secret Name.txt").write_text("x")
     error = code_of(find_series, tmp_path)
