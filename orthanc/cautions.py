@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from orthanc.classification import WHOLE_HEAD_MM
 from orthanc.geometry import Grid
 from orthanc.headers import SequenceFacts, read_facts
-from orthanc.series import WHOLE_HEAD_MM
 
 RANO_BM_SLICE_MM = 5.0
 """Largest distance between slices in RANO-BM (clinical standard, without gap)."""

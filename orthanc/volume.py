@@ -22,10 +22,10 @@ from pydicom.dataset import Dataset
 from errors import MetiaError
 from orthanc import geometry
 from orthanc.cautions import cautions
+from orthanc.classification import MR_IMAGE_CLASSES, classify
 from orthanc.frames import Frame, read_frames
 from orthanc.headers import attempt
 from orthanc.pixels import IntegerArray, decode, read_formats
-from orthanc.series import MR_IMAGE_CLASSES, classify
 from orthanc.sources import derived_frame_of_reference, source_copies
 
 _ONE_OF_EACH = {

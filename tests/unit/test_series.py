@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+import re
 
 import pytest
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from orthanc.archive import SeriesHeader
-from orthanc.series import REASONS, UNSUITABLE, classify, rank_series
+from orthanc.classification import classify
+from orthanc.series import REASONS, UNSUITABLE, rank_series
 from orthanc.wording import read_wording
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -51,7 +53,11 @@ POST_CONTRAST = [
     "T1W IR TSE POST CONTRAST", "SE T1 GADO CRANE", "T1 3D TFE gado ENCEPHALE",
     "Schädel T1 KM", "T1 (+)", "T1 C+ AX", "T1_AX_C+", "W T1 CE", "3D_T1_TFE_post_Gd",
     "T1_SE_AX_GD15ML", "T1 GD-DOTA", "T1 TRA VIBE KM 3D", "AX T1 POST FOSSA GADO",
-    "mprage_gado_0.9mm", "T1 BRAVO CONTRAST", "T1 SPIN ECHO ENHANCED",
+    "mprage_gado_0.9mm", "T1 BRAVO CONTRAST",
+    "T1W_TSE_DRIVE_GADO",
+    "T1 FLOW COMP GADO", "MPRAGE MOCO GADO", "AX T1 FS WITH",
+    "T1 AVEC", "T1 DARK FLUID KM", "T1 POST PERF GADO", "T1 IV+",
+    "T1 SPIN ECHO ENHANCED",
 ]  # fmt: skip
 
 REFUSED = {
@@ -469,3 +475,21 @@ def test_a_hostile_description_is_read_quickly():
                  "pre " * 3000, "(" * 5000, "c-" * 4000):  # fmt: skip
         read_wording(text)
     assert time.perf_counter() - start < 1.0
+
+
+def test_every_code_the_classification_gives_is_a_documented_reason():
+    import ast
+    import inspect
+
+    from orthanc import classification
+    from orthanc.wording import KIND_WORDS
+
+    source = inspect.getsource(classification)
+    literals = {
+        node.value
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    given = {text for text in literals if re.fullmatch(r"[a-z]+(-[a-z]+)+", text)}
+    assert given <= set(REASONS)
+    assert set(KIND_WORDS) <= set(REASONS)

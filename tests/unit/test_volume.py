@@ -415,6 +415,51 @@ def test_what_does_not_say_is_taken_with_a_warning():
     assert any("contrast" in text for text in load_series(series).warnings)
 
 
+# -- what is odd, but no reason to refuse --------------------------------------------
+
+
+def head(slices: int = 40, cut: int = 0) -> list:
+    """A bright ball in air, 2 mm slices; the last `cut` slices are not there."""
+    axes = np.ogrid[:slices, :40, :40]
+    ball = sum(((axis - (n - 1) / 2) / (n / 2)) ** 2
+               for axis, n in zip(axes, (slices, 40, 40), strict=True)) < 0.8  # fmt: skip
+    values = np.where(ball, 500, 3) + stored_values((slices, 40, 40)) // 200
+    images = mr_series(slices, rows=40, columns=40, spacing=(2.5, 5, 5), values=values)
+    return images[: slices - cut]
+
+
+def test_a_whole_head_needs_no_caution():
+    assert load_series(head()).warnings == ()
+
+
+@pytest.mark.parametrize(("change", "words"), [
+    (dict(SliceThickness="2"), "gaps of 0.5 mm"),
+    (dict(SpacingBetweenSlices="1.25"), "missing throughout"),
+    (dict(LossyImageCompression="01"), "with loss"),
+    (dict(SeriesDescription="T1"), "contrast agent"),
+])  # fmt: skip
+def test_headers_that_call_for_caution(change, words):
+    images = head()
+    for image in images:
+        for keyword, value in change.items():
+            setattr(image, keyword, value)
+    assert any(words in text for text in load_series(images).warnings)
+
+
+def test_a_head_cut_off_at_the_top_and_not_at_the_neck():
+    assert any("cut off" in text for text in load_series(head(60, cut=20)).warnings)
+    assert load_series(head(60)[20:]).warnings == ()
+
+
+def test_blank_slices_within_and_thick_slices():
+    images = head()
+    images[7].PixelData = bytes(len(images[7].PixelData))
+    assert load_series(images).warnings == ("1 of 40 slices are blank.",)
+    assert any("6.0 mm apart" in text
+               for text in load_series(mr_series(20, spacing=(6, 1, 1))).warnings)  # fmt: skip
+    assert any("only 10 mm" in text for text in load_series(mr_series(5)).warnings)
+
+
 # -- pixels that cannot be used -------------------------------------------------------
 
 
