@@ -8,7 +8,7 @@ second, or the passing of ``DRAIN_S``, ends the process at once. A run that show
 life for ``STALL_S`` ends the process too. Nothing here forks; torch is loaded only by
 the ``RunJob``.
 
-Exit codes: 0 stopped on request, 1 could not start, 70 the run was stuck.
+Exit codes: 0 stopped on request, 1 could not start, 70 stuck or broken inside.
 """
 
 from __future__ import annotations
@@ -155,6 +155,8 @@ class Worker:
             self._run_job(job, context)
         except MetiaError as error:
             return error
+        except MemoryError:
+            return MetiaError("out-of-memory", f"In step {context.step}.")
         except Exception as error:  # noqa: BLE001 - whatever a run dies of ends its job
             log.error("job broke", job=job.id, **describe_exception(error))
             return MetiaError(
@@ -198,6 +200,13 @@ class Worker:
     # -- watching thread -------------------------------------------------------
 
     def _watch(self) -> None:
+        try:
+            self._watch_until_ended()
+        except Exception as error:  # noqa: BLE001 - nobody may work unwatched
+            log.error("watcher broke, ending", **describe_exception(error))
+            _exit(_STUCK)
+
+    def _watch_until_ended(self) -> None:
         requests = 0
         deadline = float("inf")
         next_beat = time.monotonic()
@@ -223,14 +232,11 @@ class Worker:
             )
             if context is not None:
                 if time.monotonic() - context.reported > self._stall_s:
-                    self._give_up_stuck(context)
+                    log.error("run is stuck, ending", job=context.job.id)
+                    _exit(_STUCK)
                 context.beat()
         except MetiaError as error:
             log.warning("no heartbeat", code=error.code, detail=error.detail)
-
-    def _give_up_stuck(self, context: JobContext) -> None:
-        log.error("run is stuck, ending the worker", job=context.job.id)
-        _exit(_STUCK)
 
     def _abandon(self) -> None:
         """Give the job in hand back, without waiting for its run, and end."""
