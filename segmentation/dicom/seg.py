@@ -164,7 +164,7 @@ def build_segmentation(
         manufacturer=MANUFACTURER,
         manufacturer_model_name="MetIA",
         software_versions=VERSION,
-        device_serial_number=model.sha256[:64],
+        device_serial_number=model.sha256[:64],  # the model is what differs
         content_label=CONTENT_LABEL,
         content_description="Brain metastases proposed by AI. Research use only.",
         content_creator_name="MetIA^AI",

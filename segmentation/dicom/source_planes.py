@@ -48,7 +48,7 @@ _BLANK = (
     "ReferringPhysicianName",
 )
 _STRICT = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
-"""Value representations with a form that can be broken."""
+"""Value representations with a form that a value can break."""
 _ORIENTATION_TOLERANCE = 1e-2
 _SPACING_TOLERANCE = 1e-3
 
@@ -145,6 +145,8 @@ def patient_and_study(image: Dataset) -> Dataset:
 
 def _well_formed(element: DataElement) -> bool:
     values = element.value if element.VM > 1 else [element.value]
+    if element.VR in ("DS", "IS"):  # pydicom leaves what is no number as text
+        return not any(isinstance(value, str) and value for value in values)
     try:
         for value in values:
             validate_value(element.VR, value, config.RAISE)

@@ -332,6 +332,29 @@ def test_a_near_neighbour_adds_nothing() -> None:
         assert pair[0].long_axis_mm == single.long_axis_mm
 
 
+@pytest.mark.parametrize("axes", [AXIAL, SAGITTAL, tilted(35)])
+def test_another_lesion_within_its_box_adds_nothing(axes: np.ndarray) -> None:
+    alone = blank(7, 24, 24)
+    alone[2:5, 3:7, 3:20] = alone[2:5, 3:20, 3:7] = 0.8  # an L ...
+    both = alone.copy()
+    both[2:5, 15:20, 15:20] = 0.9  # ... and a block in its open corner
+    corner, block = find(volume(both, axes=axes)).lesions
+    same = only(volume(alone, axes=axes))
+    assert corner.long_axis_mm == same.long_axis_mm
+    assert corner.short_axis_mm == same.short_axis_mm
+    assert block.longest_diameter_mm < same.longest_diameter_mm
+
+
+def test_the_longest_slice_is_found_among_wider_ones() -> None:
+    values = blank(6, 24, 24)
+    for row in range(10):
+        values[2, 5 + row, 5 + row // 2 : 16 - row // 2] = 1  # a triangle
+    values[3, 9, 5:19] = 1  # and a thin line, longer than any side of it
+    lesion = only(volume(values))
+    assert lesion.slice_index == 3
+    assert lesion.longest_diameter_mm == pytest.approx(14.0)
+
+
 def test_slice_index_of_a_sagittal_series_is_the_one_at_the_long_axis() -> None:
     acquisition = Acquisition("", (1.0, 1.0, 1.0), SAGITTAL)
     image = draw((4.0, 8.0, 6.0), acquisition, centre_mm=(2.0, 0.0, 0.0))
