@@ -2,8 +2,8 @@
 
 Two implementations: ``orthanc.gateway.OrthancArchive`` (the real one) and the in-memory
 one of the tests; one contract suite runs against both. Methods raise ``MetiaError``
-with the ``archive-*``, ``study-not-found``, ``series-not-found`` and
-``series-not-stable`` codes and no exception of an HTTP library.
+with the ``archive-*``, ``study-not-found``, ``series-not-found``, ``not-found`` (image)
+and ``series-not-stable`` codes and no exception of an HTTP library.
 Safe to share between threads.
 """
 
@@ -73,7 +73,7 @@ class Archive(Protocol):
     def fetch_series(
         self, study_uid: str, series_uid: str, progress: Progress | None = None
     ) -> list[Dataset]:
-        """Pull every instance of a series, decodable, with pixel data.
+        """Pull every instance of a series, decodable, by instance number.
 
         The count and the SOP Instance UIDs equal the archive's list, else
         ``archive-incomplete``. Syntaxes that cannot be decoded here are asked for as a

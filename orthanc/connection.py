@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
+import ssl
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -192,7 +193,10 @@ class _BoundedTransport(httpx.HTTPTransport):
 
     def __init__(self, limits: Limits) -> None:
         super().__init__(
-            trust_env=False, limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S)
+            # The system's authorities: a hospital's own among them.
+            verify=ssl.create_default_context(),
+            trust_env=False,
+            limits=httpx.Limits(keepalive_expiry=_KEEPALIVE_S),
         )
         self._answer_limits = limits
 
@@ -231,12 +235,12 @@ def _translated(call: Callable[[], httpx.Response]) -> httpx.Response:
         reason = "The archive did not answer in time."
     except httpx.ConnectError:
         reason = "The archive cannot be reached."
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol):
+        raise MetiaError(
+            "configuration-invalid", "METIA_ARCHIVE_URL is not an HTTP address."
+        ) from None
     except httpx.TransportError:
         reason = "The connection to the archive broke."
-    except httpx.InvalidURL:
-        raise MetiaError(
-            "configuration-invalid", "METIA_ARCHIVE_URL is not an address."
-        ) from None
     # Raised out here without its cause, whose text names the address.
     raise MetiaError("archive-unavailable", reason)
 

@@ -12,6 +12,7 @@ neither do UIDs or texts of the archive: errors carry numbers only.
 from __future__ import annotations
 
 import io
+import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -31,6 +32,7 @@ _CANNOT_TRANSCODE = frozenset({400, 406, 415, 500, 501})
 _POLL_STABLE_S = 0.5
 _ORTHANC_DISK_FULL = frozenset({14, 15})  # CannotWriteFile, FullStorage
 _HEADER_CHUNK_BYTES = 32_768
+_INTEGER_STRING = re.compile(r"[+-]?[0-9]{1,12}\Z")
 
 
 @dataclass(frozen=True)
@@ -94,9 +96,9 @@ class OrthancArchive:
 
     def ping(self) -> None:
         """Raise ``MetiaError`` unless the archive answers and accepts us."""
-        system = self._connection.ask(lambda rest: rest.get_system())
-        if not isinstance(system, dict) or "DatabaseVersion" not in system:
-            raise unexpected("It does not look like Orthanc's.")
+        plugins = self._connection.ask(lambda rest: rest.get_plugins())
+        if not isinstance(plugins, list) or "dicom-web" not in plugins:
+            raise unexpected("There is no Orthanc with the DICOMweb plugin.")
 
     def series_headers(self, study_uid: str) -> list[SeriesHeader]:
         """List the series of a study, in order of series number.
@@ -110,8 +112,8 @@ class OrthancArchive:
         children = self._connection.ask(
             lambda rest: rest.get_studies_id_series(study["ID"]), "study-not-found"
         )
-        headers = [self._series_header(child["ID"]) for child in _as_list(children)]
-        return sorted(headers, key=_series_order)
+        children = sorted(_as_list(children), key=_series_order)
+        return [self._series_header(child) for child in children]
 
     def wait_until_stable(
         self, study_uid: str, timeout_s: float, cancelled: Callable[[], bool]
@@ -265,8 +267,10 @@ class OrthancArchive:
         listed = [_as_listed(item) for item in _as_list(answer)]
         return sorted(listed, key=lambda item: (item.number, item.sop_instance_uid))
 
-    def _series_header(self, series_id: str) -> SeriesHeader:
-        listed = self._list_instances(series_id)
+    def _series_header(self, series: dict[str, Any]) -> SeriesHeader:
+        listed = self._list_instances(series["ID"])
+        if not listed:
+            raise MetiaError("series-not-found", "A series was deleted meanwhile.")
         middle = listed[len(listed) // 2]
 
         def read() -> Dataset:
@@ -275,7 +279,7 @@ class OrthancArchive:
                 return _parse(dicomweb.LazyFile(chunks), header_only=True)
 
         sample = self._connection.retrying(read, "archive-incomplete")
-        return SeriesHeader(str(sample.SeriesInstanceUID), len(listed), sample)
+        return SeriesHeader(_tag(series, "SeriesInstanceUID"), len(listed), sample)
 
     # -- pulling -------------------------------------------------------------------
 
@@ -356,7 +360,8 @@ class OrthancArchive:
                 )
             for item in wanted:
                 uid = item.sop_instance_uid
-                if uid not in pulled:
+                # A sender can give an image a "UID" that is a path.
+                if uid not in pulled and dicomweb.is_uid(uid):
                     single = f"{path}/instances/{uid}"
                     pulled |= self._pull_all(
                         single, dicomweb.ACCEPT_TRANSCODED, [item], lambda _f: None
@@ -414,7 +419,7 @@ class OrthancArchive:
         if found is None:
             raise MetiaError("archive-rejected", "The stored object cannot be found.")
         content = self._read_file(found)
-        if sent is not None and content != sent:
+        if sent is not None and not _same_object(content, sent):
             raise MetiaError(
                 "archive-mismatch", "The object read back is not the one stored."
             )
@@ -438,21 +443,47 @@ def _as_list(answer: Any) -> list[dict[str, Any]]:
 
 def _as_listed(item: dict[str, Any]) -> _Listed:
     try:
-        tags = item["MainDicomTags"]
-        number = str(tags.get("InstanceNumber", "")).strip()
-        return _Listed(
-            orthanc_id=item["ID"],
-            sop_instance_uid=str(tags["SOPInstanceUID"]),
-            number=int(number) if number.lstrip("+-").isdecimal() else 0,
-            size_bytes=int(item["FileSize"]),
-        )
-    except (KeyError, TypeError, ValueError, AttributeError):
+        size_bytes = int(item["FileSize"])
+    except (KeyError, TypeError, ValueError):
         raise unexpected("It does not describe images.") from None
+    return _Listed(
+        item["ID"],
+        _tag(item, "SOPInstanceUID"),
+        _number(item, "InstanceNumber"),
+        size_bytes,
+    )
 
 
-def _series_order(header: SeriesHeader) -> tuple[int, str]:
-    number = header.sample.get("SeriesNumber")
-    return (int(number) if number is not None else 0, header.series_uid)
+def _tag(resource: dict[str, Any], name: str) -> str:
+    tags = resource.get("MainDicomTags")
+    return str(tags.get(name, "")) if isinstance(tags, dict) else ""
+
+
+def _number(resource: dict[str, Any], name: str) -> int:
+    """Return an integer string (IS), 0 where there is none that can be read."""
+    text = _tag(resource, name).strip()
+    return int(text) if _INTEGER_STRING.match(text) else 0
+
+
+def _series_order(series: dict[str, Any]) -> tuple[int, str]:
+    return _number(series, "SeriesNumber"), _tag(series, "SeriesInstanceUID")
+
+
+def _same_object(stored: bytes, sent: bytes) -> bool:
+    """Tell whether an archive may hold `stored` for what we sent.
+
+    Bit by bit the same, unless it is one that compresses what comes in.
+    """
+    if stored == sent:
+        return True
+    try:
+        ours, theirs = _parse(io.BytesIO(sent)), _parse(io.BytesIO(stored))
+    except dicomweb.BrokenAnswer:
+        return False
+    return bool(
+        ours.file_meta.TransferSyntaxUID != theirs.file_meta.get("TransferSyntaxUID")
+        and ours.SOPInstanceUID == theirs.get("SOPInstanceUID")
+    )
 
 
 def _uids_of(dataset: Dataset) -> tuple[str, str, str]:

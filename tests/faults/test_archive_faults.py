@@ -230,8 +230,8 @@ def test_every_method_translates_a_refused_connection(method: str) -> None:
     [
         ("http://no-such-host.invalid:8042", "archive-unavailable"),
         ("http://127.0.0.1:notaport", "configuration-invalid"),
-        ("ftp://127.0.0.1", "archive-unavailable"),
-        ("", "archive-unavailable"),
+        ("ftp://127.0.0.1", "configuration-invalid"),
+        ("", "configuration-invalid"),
     ],
 )
 def test_useless_address_is_told(url: str, expected: str) -> None:
