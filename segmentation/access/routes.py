@@ -14,6 +14,7 @@ from typing import Any
 
 import flask
 import structlog
+from werkzeug.exceptions import MethodNotAllowed
 
 from errors import MetiaError
 from segmentation.access import users
@@ -73,8 +74,9 @@ def role_of_view(view: Callable[..., Any]) -> str | None:
 def _guard() -> None:
     request = flask.request
     if request.url_rule is None:
-        # A stranger need not learn which addresses and methods there are.
-        if request.path.startswith("/api/"):
+        # A stranger need not learn which addresses there are.
+        wrong_method = isinstance(request.routing_exception, MethodNotAllowed)
+        if request.path.startswith("/api/") and not wrong_method:
             _require("viewer")
         return
     view = flask.current_app.view_functions[request.url_rule.endpoint]

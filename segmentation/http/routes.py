@@ -62,7 +62,12 @@ SECURITY_HEADERS: Mapping[str, str] = {
 
 
 class ProblemSchema(ma.Schema):
-    """The shape of every error answer (RFC 9457)."""
+    """The shape of every error answer (RFC 9457), besides facts of the occurrence."""
+
+    class Meta:
+        """Facts may be added."""
+
+        unknown = ma.INCLUDE
 
     type = ma.fields.String(required=True)
     title = ma.fields.String(required=True)

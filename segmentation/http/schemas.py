@@ -14,6 +14,7 @@ from typing import Any
 import marshmallow as ma
 from marshmallow import fields, validate
 
+from segmentation.access.passwords import MAX_LENGTH, MIN_LENGTH
 from segmentation.access.roles import ROLES
 from segmentation.http.identifiers import (
     ID_PATTERN,
@@ -25,6 +26,7 @@ from segmentation.http.identifiers import (
 
 MODEL_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 USER_NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{1,63}$"
+TEXT_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
 
 
@@ -67,25 +69,38 @@ class Name(fields.String):
 
 
 class Text(fields.String):
-    """Free text for people: no control characters, bounded."""
+    """Free text for people: bounded, without control characters."""
 
     def __init__(self, longest: int, shortest: int = 0, **options: Any) -> None:
         super().__init__(
             validate=[
                 validate.Length(min=shortest, max=longest),
-                _only(lambda text: all(c.isprintable() or c == " " for c in text)),
+                _only(re.compile(TEXT_PATTERN.removesuffix("$")).fullmatch),
             ],
+            metadata={"pattern": TEXT_PATTERN},
             **options,
         )
+
+
+class Whole(fields.Integer):
+    """A whole number; ``3.0`` is one in JSON, ``"3"`` and ``true`` are none."""
+
+    def __init__(self, low: int, high: int, **options: Any) -> None:
+        limits = validate.Range(min=low, max=high)
+        super().__init__(strict=True, validate=limits, **options)
+
+    def _validated(self, value: Any) -> int:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        return super()._validated(value)
 
 
 class Password(fields.String):
     """A password; never given out."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(
-            load_only=True, validate=validate.Length(min=1, max=1024), **options
-        )
+    def __init__(self, shortest: int = 1, longest: int = 1024, **options: Any) -> None:
+        length = validate.Length(min=shortest, max=longest)
+        super().__init__(load_only=True, validate=length, **options)
 
 
 class Output(ma.Schema):
@@ -167,7 +182,7 @@ class NewAccount(Input):
     name = Name(USER_NAME_PATTERN, required=True)
     display_name = Text(128, load_default="")
     role = fields.String(required=True, validate=validate.OneOf(ROLES))
-    password = Password(required=True)
+    password = Password(MIN_LENGTH, MAX_LENGTH, required=True)
 
 
 class AccountChange(Input):
@@ -175,7 +190,7 @@ class AccountChange(Input):
 
     display_name = Text(128)
     role = fields.String(validate=validate.OneOf(ROLES))
-    password = Password()
+    password = Password(MIN_LENGTH, MAX_LENGTH)
     disabled = fields.Boolean(truthy={True}, falsy={False})
 
 
@@ -183,9 +198,7 @@ class NewToken(Input):
     """An API token to be made."""
 
     name = Text(64, 1, required=True)
-    days = fields.Integer(
-        strict=True, load_default=90, validate=validate.Range(min=1, max=366)
-    )
+    days = Whole(1, 366, load_default=90)
 
 
 class Token(Output):
@@ -225,9 +238,7 @@ class NewJob(Input):
         allow_none=True,
         metadata={"description": "Null: the default model."},
     )
-    priority = fields.Integer(
-        strict=True, load_default=0, validate=validate.Range(min=-10, max=10)
-    )
+    priority = Whole(-10, 10, load_default=0)
 
 
 class JobError(Output):
