@@ -81,7 +81,7 @@ def _extent_cautions(array: NDArray[np.float32], grid: Grid) -> list[str]:
     inside = int(filled[-1] - filled[0]) + 1 - len(filled) if len(filled) else 0
     if inside or blank > 0.1 * array.shape[0]:
         found.append(f"{blank} of {array.shape[0]} slices are blank.")
-    threshold = _FOREGROUND_FRACTION * float(np.percentile(coarse, 99))
+    threshold = _FOREGROUND_FRACTION * float(np.percentile(coarse[:, ::2, ::2], 99))
     areas = (coarse > threshold).mean(axis=(1, 2))
     limit = _CUT_FRACTION * float(areas.max())
     if any(areas[end] > limit for end in _free_ends(grid)):
