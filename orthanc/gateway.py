@@ -12,43 +12,29 @@ neither do UIDs or texts of the archive: errors carry numbers only.
 from __future__ import annotations
 
 import io
-import re
 import secrets
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
 
-import pydicom
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from errors import MetiaError
 from orthanc import dicomweb
 from orthanc.archive import Progress, SeriesHeader, StoreReceipt
 from orthanc.connection import Connection, Limits, incomplete, unexpected
+from orthanc.listing import (
+    ListedInstance,
+    Resource,
+    listed_instance,
+    main_tag,
+    resources,
+    series_order,
+)
 
 _CANNOT_TRANSCODE = frozenset({400, 406, 415, 500, 501})
 _POLL_STABLE_S = 0.5
 _ORTHANC_DISK_FULL = frozenset({14, 15})  # CannotWriteFile, FullStorage
 _HEADER_CHUNK_BYTES = 32_768
-_INTEGER_STRING = re.compile(r"[+-]?[0-9]{1,12}\Z")
-
-
-@dataclass(frozen=True)
-class _Listed:
-    """One instance as Orthanc lists it."""
-
-    orthanc_id: str
-    sop_instance_uid: str
-    number: int
-    """Instance number, 0 where it has none."""
-    size_bytes: int
-
-    @property
-    def path(self) -> str:
-        """Where its file lies, as it is stored."""
-        return f"/instances/{self.orthanc_id}/file"
 
 
 class OrthancArchive:
@@ -112,7 +98,7 @@ class OrthancArchive:
         children = self._connection.ask(
             lambda rest: rest.get_studies_id_series(study["ID"]), "study-not-found"
         )
-        children = sorted(_as_list(children), key=_series_order)
+        children = sorted(resources(children), key=series_order)
         return [self._series_header(child) for child in children]
 
     def wait_until_stable(
@@ -219,13 +205,13 @@ class OrthancArchive:
 
     # -- looking up ----------------------------------------------------------------
 
-    def _study(self, study_uid: str) -> dict[str, Any]:
+    def _study(self, study_uid: str) -> Resource:
         found = self._find("Study", StudyInstanceUID=study_uid)
         if found is None:
             raise MetiaError("study-not-found", "The archive has no such study.")
         return found
 
-    def _series(self, study_uid: str, series_uid: str) -> dict[str, Any]:
+    def _series(self, study_uid: str, series_uid: str) -> Resource:
         found = self._find(
             "Series", StudyInstanceUID=study_uid, SeriesInstanceUID=series_uid
         )
@@ -236,21 +222,21 @@ class OrthancArchive:
 
     def _instance(
         self, study_uid: str, series_uid: str, sop_instance_uid: str
-    ) -> _Listed | None:
+    ) -> ListedInstance | None:
         found = self._find(
             "Instance",
             StudyInstanceUID=study_uid,
             SeriesInstanceUID=series_uid,
             SOPInstanceUID=sop_instance_uid,
         )
-        return None if found is None else _as_listed(found)
+        return None if found is None else listed_instance(found)
 
-    def _find(self, level: str, **uids: str) -> dict[str, Any] | None:
+    def _find(self, level: str, **uids: str) -> Resource | None:
         """Find the one resource of these UIDs; malformed ones find nothing, unasked."""
         if not all(dicomweb.is_uid(uid) for uid in uids.values()):
             return None
         query = {"Level": level, "Query": uids, "Expand": True}
-        found = _as_list(
+        found = resources(
             self._connection.ask(lambda rest: rest.post_tools_find(json=query))
         )
         if len(found) > 1:
@@ -260,14 +246,14 @@ class OrthancArchive:
             )
         return found[0] if found else None
 
-    def _list_instances(self, series_id: str) -> list[_Listed]:
+    def _list_instances(self, series_id: str) -> list[ListedInstance]:
         answer = self._connection.ask(
             lambda rest: rest.get_series_id_instances(series_id), "series-not-found"
         )
-        listed = [_as_listed(item) for item in _as_list(answer)]
+        listed = [listed_instance(item) for item in resources(answer)]
         return sorted(listed, key=lambda item: (item.number, item.sop_instance_uid))
 
-    def _series_header(self, series: dict[str, Any]) -> SeriesHeader:
+    def _series_header(self, series: Resource) -> SeriesHeader:
         listed = self._list_instances(series["ID"])
         if not listed:
             raise MetiaError("series-not-found", "A series was deleted meanwhile.")
@@ -276,14 +262,16 @@ class OrthancArchive:
         def read() -> Dataset:
             with self._connection.stream(middle.path) as response:
                 chunks = response.iter_bytes(_HEADER_CHUNK_BYTES)
-                return _parse(dicomweb.LazyFile(chunks), header_only=True)
+                return dicomweb.parse_part10(
+                    dicomweb.LazyFile(chunks), header_only=True
+                )
 
         sample = self._connection.retrying(read, "archive-incomplete")
-        return SeriesHeader(_tag(series, "SeriesInstanceUID"), len(listed), sample)
+        return SeriesHeader(main_tag(series, "SeriesInstanceUID"), len(listed), sample)
 
     # -- pulling -------------------------------------------------------------------
 
-    def _refuse_too_large(self, listed: Sequence[_Listed]) -> None:
+    def _refuse_too_large(self, listed: Sequence[ListedInstance]) -> None:
         size_bytes = sum(item.size_bytes for item in listed)
         if (
             len(listed) > self._limits.instances
@@ -298,7 +286,7 @@ class OrthancArchive:
             )
 
     def _pull_all(
-        self, path: str, accept: str, wanted: Sequence[_Listed], report: Progress
+        self, path: str, accept: str, wanted: Sequence[ListedInstance], report: Progress
     ) -> dict[str, Dataset]:
         """Pull what comes whole of a multipart answer.
 
@@ -313,7 +301,7 @@ class OrthancArchive:
                     response.headers.get("Content-Type", "")
                 )
                 for part in dicomweb.split_multipart(response.iter_bytes(), boundary):
-                    dataset = _parse(io.BytesIO(part))
+                    dataset = dicomweb.parse_part10(io.BytesIO(part))
                     uid = str(dataset.get("SOPInstanceUID", ""))
                     if uid in sizes and (not stored or len(part) == sizes[uid]):
                         pulled[uid] = dataset
@@ -323,14 +311,14 @@ class OrthancArchive:
                 raise
         return pulled
 
-    def _pull_file(self, item: _Listed) -> Dataset:
+    def _pull_file(self, item: ListedInstance) -> Dataset:
         try:
-            return _parse(io.BytesIO(self._read_file(item)))
+            return dicomweb.parse_part10(io.BytesIO(self._read_file(item)))
         except dicomweb.BrokenAnswer as error:
             # It has the listed length, so this is what the archive holds.
             raise MetiaError("volume-undecodable", str(error)) from error
 
-    def _read_file(self, item: _Listed) -> bytes:
+    def _read_file(self, item: ListedInstance) -> bytes:
         """Read one file as it is stored, and insist on its length."""
 
         def read() -> bytes:
@@ -349,7 +337,7 @@ class OrthancArchive:
             raise
 
     def _pull_transcoded(
-        self, path: str, wanted: Sequence[_Listed], *, whole: bool
+        self, path: str, wanted: Sequence[ListedInstance], *, whole: bool
     ) -> dict[str, Dataset]:
         """Pull decodable copies; the archive decodes what we cannot."""
         pulled: dict[str, Dataset] = {}
@@ -359,25 +347,37 @@ class OrthancArchive:
                     path, dicomweb.ACCEPT_TRANSCODED, wanted, lambda _fraction: None
                 )
             for item in wanted:
-                uid = item.sop_instance_uid
-                # A sender can give an image a "UID" that is a path.
-                if uid not in pulled and dicomweb.is_uid(uid):
-                    single = f"{path}/instances/{uid}"
-                    pulled |= self._pull_all(
-                        single, dicomweb.ACCEPT_TRANSCODED, [item], lambda _f: None
-                    )
+                if item.sop_instance_uid not in pulled:
+                    pulled |= self._pull_one_transcoded(path, item)
         except MetiaError as error:
             # Orthanc answers 500 for a syntax it cannot decode.
             if error.facts.get("archive_status") in _CANNOT_TRANSCODE:
                 raise _undecodable() from error
             raise
-        if any(
-            item.sop_instance_uid not in pulled
-            or not dicomweb.is_decodable(pulled[item.sop_instance_uid])
-            for item in wanted
-        ):
+        if not all(map(dicomweb.is_decodable, pulled.values())):
             raise _undecodable()
         return pulled
+
+    def _pull_one_transcoded(
+        self, path: str, item: ListedInstance
+    ) -> dict[str, Dataset]:
+        uid = item.sop_instance_uid
+        if not dicomweb.is_uid(uid):
+            # A sender can give an image a "UID" that is a path; it must not be one.
+            raise _undecodable()
+
+        def pull() -> dict[str, Dataset]:
+            pulled = self._pull_all(
+                f"{path}/instances/{uid}",
+                dicomweb.ACCEPT_TRANSCODED,
+                [item],
+                lambda _fraction: None,
+            )
+            if not pulled:
+                raise incomplete()
+            return pulled
+
+        return self._connection.retrying(pull, "archive-incomplete")
 
     # -- storing -------------------------------------------------------------------
 
@@ -419,71 +419,10 @@ class OrthancArchive:
         if found is None:
             raise MetiaError("archive-rejected", "The stored object cannot be found.")
         content = self._read_file(found)
-        if sent is not None and not _same_object(content, sent):
+        if sent is not None and not dicomweb.same_object(content, sent):
             raise MetiaError(
                 "archive-mismatch", "The object read back is not the one stored."
             )
-
-
-def _parse(file: io.IOBase, *, header_only: bool = False) -> Dataset:
-    try:
-        return pydicom.dcmread(file, stop_before_pixels=header_only)
-    except (InvalidDicomError, EOFError, ValueError, KeyError, OSError) as error:
-        raise dicomweb.BrokenAnswer("It is not a DICOM file.") from error
-
-
-def _as_list(answer: Any) -> list[dict[str, Any]]:
-    """Insist on a list of resources, each with what is read of any of them."""
-    if not isinstance(answer, list) or not all(
-        isinstance(item, dict) and isinstance(item.get("ID"), str) for item in answer
-    ):
-        raise unexpected("It does not list resources.")
-    return answer
-
-
-def _as_listed(item: dict[str, Any]) -> _Listed:
-    try:
-        size_bytes = int(item["FileSize"])
-    except (KeyError, TypeError, ValueError):
-        raise unexpected("It does not describe images.") from None
-    return _Listed(
-        item["ID"],
-        _tag(item, "SOPInstanceUID"),
-        _number(item, "InstanceNumber"),
-        size_bytes,
-    )
-
-
-def _tag(resource: dict[str, Any], name: str) -> str:
-    tags = resource.get("MainDicomTags")
-    return str(tags.get(name, "")) if isinstance(tags, dict) else ""
-
-
-def _number(resource: dict[str, Any], name: str) -> int:
-    """Return an integer string (IS), 0 where there is none that can be read."""
-    text = _tag(resource, name).strip()
-    return int(text) if _INTEGER_STRING.match(text) else 0
-
-
-def _series_order(series: dict[str, Any]) -> tuple[int, str]:
-    return _number(series, "SeriesNumber"), _tag(series, "SeriesInstanceUID")
-
-
-def _same_object(stored: bytes, sent: bytes) -> bool:
-    """Tell whether an archive may hold `stored` for what we sent.
-
-    Bit by bit the same, unless it is one that compresses what comes in.
-    """
-    if stored == sent:
-        return True
-    try:
-        ours, theirs = _parse(io.BytesIO(sent)), _parse(io.BytesIO(stored))
-    except dicomweb.BrokenAnswer:
-        return False
-    return bool(
-        ours.file_meta.TransferSyntaxUID != theirs.file_meta.get("TransferSyntaxUID")
-        and ours.SOPInstanceUID == theirs.get("SOPInstanceUID")
-    )
 
 
 def _uids_of(dataset: Dataset) -> tuple[str, str, str]:

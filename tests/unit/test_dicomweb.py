@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import io
+import pickle
 
 import pydicom
 import pytest
@@ -25,6 +27,8 @@ from orthanc.dicomweb import (
     is_decodable,
     is_uid,
     multipart_boundary,
+    parse_part10,
+    same_object,
     stored_instances,
 )
 from tests.small_series import make_series
@@ -101,7 +105,7 @@ def test_header_is_read_without_pulling_the_pixels() -> None:
             pulled += 1000
             yield content[start : start + 1000]
 
-    header = pydicom.dcmread(LazyFile(chunks()), stop_before_pixels=True)
+    header = parse_part10(LazyFile(chunks()), header_only=True)
     del image.PixelData
     assert header == image
     assert pulled <= 2000 < len(content)
@@ -136,3 +140,29 @@ def test_encoded_file_is_complete_and_has_no_preamble() -> None:
     assert content[:132] == bytes(128) + b"DICM"
     assert pydicom.dcmread(io.BytesIO(content)) == image
     assert image.preamble.startswith(b"#!")
+
+
+def test_parsed_file_is_not_kept_twice_and_can_be_copied() -> None:
+    (image,) = make_series(1)
+    parsed = parse_part10(io.BytesIO(encode_part10(image)))
+    assert parsed.buffer is None
+    assert copy.deepcopy(parsed) == pickle.loads(pickle.dumps(parsed)) == image
+
+
+@pytest.mark.parametrize("content", [b"", b"x" * 300, bytes(128) + b"DICM\x02"])
+def test_what_is_no_dicom_file_is_refused(content: bytes) -> None:
+    with pytest.raises(BrokenAnswer):
+        parse_part10(io.BytesIO(content))
+
+
+def test_same_object() -> None:
+    image, other = make_series(2)
+    sent = encode_part10(image)
+    assert same_object(sent, sent)
+    assert not same_object(encode_part10(other), sent)
+    assert not same_object(sent[:-2], sent)
+    assert not same_object(b"", sent)
+    image.compress(RLELossless, generate_instance_uid=False)
+    assert same_object(encode_part10(image), sent)
+    other.compress(RLELossless, generate_instance_uid=False)
+    assert not same_object(encode_part10(other), sent)
