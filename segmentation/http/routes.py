@@ -97,9 +97,13 @@ class StrictParser(FlaskParser):
         Raises
         ------
         MetiaError
-            ``unsupported-media-type`` or ``bad-request``.
+            ``unsupported-media-type``, ``too-large`` or ``bad-request``.
         """
         body = req.get_data()
+        limit = req.max_content_length
+        if req.content_length is None and limit and len(body) >= limit:
+            # A body in chunks is cut off at the limit without a word.
+            raise MetiaError("too-large", f"A body has less than {limit} bytes.")
         if body and req.mimetype != "application/json":
             raise MetiaError(
                 "unsupported-media-type", "The body must be application/json."

@@ -242,7 +242,7 @@ class NewJob(Input):
 
 
 class JobError(Output):
-    """Why a job failed."""
+    """Why a job failed, or, while it waits, why its last try was put off."""
 
     code = _text()
     title = _text()
