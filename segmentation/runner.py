@@ -123,6 +123,10 @@ class SegmentationRunner:
                 model, device=self._settings.device, threads=self._settings.threads
             )
             self._predictor = current
+        else:
+            # The file on disk is what an administrator would examine: a model that was
+            # changed under a running worker must not go on answering unnoticed.
+            model.verify()
         return current
 
 
