@@ -150,7 +150,8 @@ def cancel_job(job_id: str) -> dict[str, Any]:
 
 def _job(job: Job, place: int | None = None) -> dict[str, Any]:
     error = None
-    if job.error_code:  # of a waiting job: why its last try was put off
+    # Of a waiting job: why its last try was put off.
+    if job.error_code and job.state in ("failed", "queued"):
         info = CODES.get(job.error_code, CODES["internal"])
         error = {
             "code": job.error_code,

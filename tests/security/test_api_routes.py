@@ -6,6 +6,7 @@ import pytest
 from pydicom.uid import generate_uid
 
 from errors import MetiaError
+from segmentation.jobs import Fence
 from tests.security.application import Application
 
 
@@ -229,8 +230,6 @@ def test_failed_job_says_what_to_do(application: Application) -> None:
     ]
     queue = application.app.extensions["metia-services"].queue
     job = queue.claim("worker")
-    from segmentation.jobs import Fence
-
     queue.fail(
         Fence(job.id, job.attempt, "worker"),
         MetiaError("volume-missing-slice", "Slice 7 of 20 is missing."),
@@ -244,6 +243,26 @@ def test_failed_job_says_what_to_do(application: Application) -> None:
     }
     cancel = browser.post(f"{address}/cancel")
     assert (cancel.status_code, cancel.json["code"]) == (409, "conflict")
+
+
+def test_job_that_waits_for_the_archive_says_so(application: Application) -> None:
+    study, _ = application.put_study()
+    browser = application.browser("annotator")
+    address = browser.post("/api/v1/jobs", json={"study_uid": study}).headers[
+        "Location"
+    ]
+    queue = application.app.extensions["metia-services"].queue
+    job = queue.claim("worker")
+    queue.retry(
+        Fence(job.id, job.attempt, "worker"),
+        MetiaError("archive-unavailable", "It is silent."),
+    )
+    waiting = browser.get(address).json
+    assert waiting["state"] == "queued"
+    assert waiting["error"]["code"] == "archive-unavailable"
+
+    cancelled = browser.post(f"{address}/cancel").json
+    assert (cancelled["state"], cancelled["error"]) == ("cancelled", None)
 
 
 def test_results_and_lesions(application: Application) -> None:
