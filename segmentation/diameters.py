@@ -90,8 +90,8 @@ def measure_axes(field: Array, affine: Array, level: float) -> tuple[Axis, Axis]
     Parameters
     ----------
     field : numpy.ndarray
-        float32, 3-D: probability in a box around one lesion, with a margin of at least
-        one voxel below `level`; what belongs to other lesions is 0.
+        float32, 3-D: probability in a box around one lesion, with a margin of two
+        voxels below `level`; what belongs to other lesions is 0.
     affine : numpy.ndarray
         4 x 4, from indices of `field` to LPS millimetres.
     level : float
@@ -114,7 +114,11 @@ def measure_axes(field: Array, affine: Array, level: float) -> tuple[Axis, Axis]
     if longest.length_mm < _NO_WIDTH_MM:
         return longest, longest
     points_mm = _dense_contour(planes[index], index, of_planes, level)
-    return longest, _perpendicular(points_mm, longest)
+    perpendicular = _perpendicular(points_mm, longest)
+    # Of two equals the shorter by rounding may have been taken as the longest.
+    if perpendicular.length_mm > longest.length_mm:
+        longest, perpendicular = perpendicular, longest
+    return longest, perpendicular
 
 
 def _resample_axial(field: Array, affine: Array) -> tuple[Array, Array]:
@@ -137,7 +141,7 @@ def _resample_axial(field: Array, affine: Array) -> tuple[Array, Array]:
     shape = tuple((last - first + 1).astype(int)[::-1])
     to_source = np.linalg.inv(affine) @ axial
     where = to_source[:3, :3] @ np.indices(shape).reshape(3, -1) + to_source[:3, 3:]
-    values = map_coordinates(field, where, order=1, mode="constant", cval=0.0)
+    values = map_coordinates(field, where, order=1, mode="grid-constant", cval=0.0)
     return values.reshape(shape), axial
 
 

@@ -34,6 +34,8 @@ _MOST_LESIONS = 5000
 """So many components are noise; measuring them would only cost time."""
 _ROUNDING = 1e-3
 """Interpolation and float16 may leave probabilities this far outside [0, 1]."""
+_MARGIN = 2
+"""Voxels around a lesion that its contour needs: one on the grid, two resampled."""
 _TOUCHING = np.ones((3, 3, 3), dtype=bool)
 
 
@@ -275,21 +277,20 @@ class _Component:
         return measure_axes(mask, affine, 0.5)
 
     def _field(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-        """Cut out the probability with a margin of one voxel, and where it lies.
+        """Cut out the probability with a margin, and say where it lies.
 
         Other components count as 0, and so does all beyond the border of the image.
         """
-        shape = self._image.values.shape
-        low = np.maximum(self._first - 1, 0)
-        high = np.minimum(self._last + 2, shape)
+        start, stop = self._first - _MARGIN, self._last + 1 + _MARGIN
+        low, high = np.maximum(start, 0), np.minimum(stop, self._image.values.shape)
         box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         components = self._image.components[box]
         foreign = (components != 0) & (components != self.key)
         field = np.where(foreign, np.float32(0), self._image.values[box])
-        margin = np.stack([low - (self._first - 1), self._last + 2 - high], axis=1)
+        beyond = np.stack([low - start, stop - high], axis=1).tolist()
         affine = self._image.affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ (self._first - 1)
-        return np.pad(field, margin.tolist()), affine
+        affine[:3, 3] += affine[:3, :3] @ start
+        return np.pad(field, beyond), affine
 
     def _nearest_slice(self, axis: Axis, slices: NDArray[np.intp]) -> int:
         affine = self._image.affine

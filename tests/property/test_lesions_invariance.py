@@ -90,8 +90,9 @@ def test_moving_the_patient_moves_the_lesions(
     affine[:3, 3] += shift
     moved = hd.Volume(image.array, affine, "PATIENT")
     for one, same in zip(find(moved).lesions, find(image).lesions, strict=True):
+        # Resampled planes lie at fixed places, so they cut a moved lesion elsewhere.
         assert one.longest_diameter_mm == pytest.approx(
-            same.longest_diameter_mm, abs=0.3
+            same.longest_diameter_mm, abs=0.3 * max(image.spacing)
         )
         np.testing.assert_allclose(
             np.subtract(one.centroid_mm, same.centroid_mm), shift, atol=1e-9
@@ -108,7 +109,7 @@ def test_measurements_belong_together(image: hd.Volume) -> None:
     counts = np.bincount(found.labels.array.ravel(), minlength=len(sizes) + 1)
     assert counts[1:].tolist() == sizes
     for one in found.lesions:
-        assert 0 < one.perpendicular_diameter_mm <= one.longest_diameter_mm + 1e-6
+        assert 0 < one.perpendicular_diameter_mm <= one.longest_diameter_mm
         assert 0.5 <= one.probability <= one.peak_probability <= 1.0
         inside = np.argwhere(found.labels.array == one.number)
         assert inside[:, 0].min() <= one.slice_index <= inside[:, 0].max()
