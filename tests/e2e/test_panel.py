@@ -10,6 +10,8 @@ from tests.e2e.conftest import OpenPage, log_in
 from tests.e2e.running_stack import RunningStack
 from tests.e2e.viewer_page import WAIT_MS
 
+_WAITING = "Waiting for a free worker"
+
 
 def test_two_people_press_and_one_job_runs(
     stack: RunningStack, open_page: OpenPage
@@ -22,7 +24,7 @@ def test_two_people_press_and_one_job_runs(
     with stack.worker_held():
         for viewer in (ann, bob):
             viewer.part("run").dblclick()
-            expect(viewer.part("progress")).to_be_visible()
+            expect(viewer.part("step")).to_have_text(_WAITING)
         assert len(stack.jobs(studies.QUEUE.uid)) == before + 1
     for viewer in (ann, bob):
         expect(viewer.part("progress")).to_have_count(0, timeout=WAIT_MS)
@@ -36,7 +38,7 @@ def test_a_waiting_job_survives_a_reload_and_can_be_cancelled(
     viewer.open_study(studies.GAP.uid)
     with stack.worker_held():
         viewer.press()
-        expect(viewer.part("progress")).to_be_visible()
+        expect(viewer.part("step")).to_have_text(_WAITING)
         viewer.page.reload()
         expect(viewer.part("cancel")).to_be_enabled(timeout=WAIT_MS)
         viewer.picture("09-after-reload")

@@ -77,6 +77,7 @@ def test_from_login_to_lesions(stack: RunningStack, open_page: OpenPage) -> None
     viewer.wait_for_run_button()
     chosen = studies.SQUARE.series(5)
     viewer.wait_for_image(f"/series/{chosen[0].SeriesInstanceUID}/")
+    viewer.wait_until_drawn()
     assert 0.5 < viewer.image_fill() < 1.2
     expect(viewer.part("notice")).to_contain_text("Research use only")
     expect(viewer.part("demonstration")).to_be_visible()
@@ -132,14 +133,14 @@ def _check_jumps(viewer, result) -> None:
         viewer.wait_for_image(
             f"/{lesion['sop_instance_uid']}/", f"/frames/{lesion['frame_number'] or 1}/"
         )
-        assert viewer.active_segment() == number
+        viewer.wait_for_active_segment(number)
     # By keyboard: from the first row down to the second.
     viewer.part("lesion-1").locator("button").focus()
     viewer.page.keyboard.press("ArrowDown")
     viewer.page.keyboard.press("Enter")
     second = result["lesions"][1]
     viewer.wait_for_image(f"/{second['sop_instance_uid']}/")
-    assert viewer.active_segment() == 2
+    viewer.wait_for_active_segment(2)
 
 
 def _check_diameters(viewer, result) -> None:

@@ -128,15 +128,14 @@ class ViewerPage:
             )
         )
 
-    def active_segment(self) -> int:
-        return int(
-            self.page.evaluate(
-                script(
-                    "const t = window.cornerstoneTools.segmentation;"
-                    "return t.segmentIndex.getActiveSegmentIndex("
-                    "t.state.getSegmentations().at(-1).segmentationId)"
-                )
-            )
+    def wait_for_active_segment(self, number: int) -> None:
+        self.page.wait_for_function(
+            "number => { const t = window.cornerstoneTools.segmentation;"
+            " const [shown] = t.state.getSegmentations();"
+            " return t.segmentIndex.getActiveSegmentIndex(shown.segmentationId)"
+            " === number; }",
+            arg=number,
+            timeout=WAIT_MS,
         )
 
     def voxels(self, images: list[str], shape: tuple[int, int]) -> np.ndarray:

@@ -12,7 +12,6 @@ function moveFocus(event: KeyboardEvent<HTMLTableSectionElement>): void {
   const next = buttons[buttons.findIndex((button) => button === document.activeElement) + step];
   if (!next) return;
   event.preventDefault();
-  event.stopPropagation();
   next.focus();
 }
 

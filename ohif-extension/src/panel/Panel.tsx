@@ -1,4 +1,5 @@
 /** The right-hand panel: from the choice of the series to the list of lesions. */
+import type { KeyboardEvent } from 'react';
 import { obstacle } from '../state/state';
 import { useStore, type PanelProps, type PartProps } from './context';
 import { Footer } from './Footer';
@@ -8,11 +9,21 @@ import { Progress } from './Progress';
 import { ResultView } from './ResultView';
 import { SeriesChooser } from './SeriesChooser';
 
+/** Keys pressed in the panel are the panel's: the viewer's shortcuts would swallow Enter. */
+const keepKeys = (event: KeyboardEvent) => event.stopPropagation();
+
 export function Panel({ store, controller, words }: PanelProps) {
   const state = useStore(store);
   const part: PartProps = { state, controller, words };
   return (
-    <section className="metia" data-cy="metia-panel" lang={words.language} aria-label={words.t('panel.title')}>
+    <section
+      className="metia"
+      data-cy="metia-panel"
+      lang={words.language}
+      aria-label={words.t('panel.title')}
+      onKeyDown={keepKeys}
+      onKeyUp={keepKeys}
+    >
       <p className="metia-notice" role="note" data-cy="metia-notice">
         {words.t('panel.notice')}
       </p>

@@ -14,6 +14,7 @@ export function RunButton({ store, controller, words }: PanelProps) {
       data-cy="metia-toolbar-run"
       disabled={why !== null}
       title={why ? words.t(`obstacle.${why}`) : words.t('panel.notice')}
+      onKeyDown={(event) => event.stopPropagation()}
       onClick={() => void controller.run()}
     >
       {words.t('button.run')}
