@@ -6,6 +6,7 @@ the answer to a store is lost. A scripted proxy stands before a real Orthanc.
 
 from __future__ import annotations
 
+import copy
 import logging
 import threading
 import time
@@ -19,7 +20,7 @@ from pydicom.uid import generate_uid
 
 from errors import MetiaError
 from orthanc.connection import Limits
-from orthanc.dicomweb import encode_part10
+from orthanc.dicomweb import encode_multipart, encode_part10
 from orthanc.gateway import OrthancArchive
 from tests.orthanc_server import (
     OrthancServer,
@@ -204,6 +205,19 @@ def test_only_what_is_missing_is_asked_for_again(
     assert 8 <= len(files.requests) <= 12
     assert len(set(files.requests)) == len(files.requests)
     assert len(cutting.requests) == 1
+
+
+def test_parts_that_are_not_what_is_listed_are_not_taken(
+    orthanc: OrthancServer, series: list[Dataset]
+) -> None:
+    """A foreign image, and one of ours that is shorter than the archive lists it."""
+    shorter = copy.deepcopy(series[3])
+    shorter.Rows = 1
+    shorter.PixelData = shorter.PixelData[: 2 * shorter.Columns]
+    parts = [encode_part10(image) for image in (make_series(1)[0], shorter)]
+    answer = Answer(200, encode_multipart(parts, b"b"), "multipart/related; boundary=b")
+    with ScriptedArchive(orthanc.url, [answer], WADO) as scripted:
+        assert fetch(orthanc.archive(url=scripted.url, **FAST), series) == series
 
 
 @pytest.mark.parametrize("method", ["ping", "headers", "stable", "store", "instance"])
