@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
+import warnings
 from types import TracebackType
-from typing import Any
+from typing import Any, TextIO
 
 import structlog
 from structlog.typing import EventDict, WrappedLogger
@@ -40,9 +41,23 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
+    warnings.showwarning = _log_warning
     # Lines of these repeat whole addresses, query strings included.
     for noisy in ("werkzeug", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+
+
+def _log_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Log kind and place of a warning only: pydicom's texts quote header values."""
+    place = f"{'/'.join(filename.split('/')[-2:])}:{lineno}"
+    logging.getLogger("py.warnings").warning("%s at %s", category.__name__, place)
 
 
 def make_formatter() -> logging.Formatter:
