@@ -102,6 +102,8 @@ export class Controller {
     if (!result) return;
     this.store.set({ selectedLesionId: lesion.id });
     try {
+      // The reader may have put another series there meanwhile, or removed the outlines.
+      if (this.store.get().overlay === 'shown') await this.viewer.showResult(result);
       await this.viewer.goTo(result, lesion);
     } catch (error) {
       this.fail(error);
@@ -176,7 +178,7 @@ export class Controller {
       this.store.set({ series, results, job, loading: false });
       const newest = results[0];
       if (job) void this.follow(job, signal, false).catch((error) => this.failUnless(signal, error));
-      if (newest && !job) await this.show(newest.id);
+      if (newest && !job) await this.present(newest, signal);
       else if (newest) this.store.set({ shownId: newest.id });
       else if (series.chosen) await this.showSeries(series.chosen, signal);
     } catch (error) {
@@ -230,11 +232,15 @@ export class Controller {
     if (signal.aborted) return;
     const others = this.store.get().results.filter((known) => known.id !== result.id);
     this.store.set({ job: null, results: [result, ...others], overlay: 'none' });
+    await this.present(result, signal);
+    if (!signal.aborted) this.viewer.notify('success', ...pair(this.words.ready(result.lesion_count)));
+  }
+
+  /** Show a result and go to its largest lesion: the first slice of a head shows air. */
+  private async present(result: Result, signal: AbortSignal): Promise<void> {
     await this.show(result.id);
-    if (signal.aborted) return;
-    this.viewer.notify('success', ...pair(this.words.ready(result.lesion_count)));
     const largest = result.lesions[0];
-    if (largest && this.store.get().overlay === 'shown') await this.select(largest);
+    if (largest && !signal.aborted && this.store.get().overlay === 'shown') await this.select(largest);
   }
 
   private async draw(result: Result): Promise<void> {

@@ -78,7 +78,9 @@ describe('opening a study', () => {
     const { viewer, store, controller } = setUp({ results: [result('2'), result('1')] });
     controller.enter();
     await settle();
-    expect(viewer.showResult).toHaveBeenCalledTimes(1);
+    expect(viewer.showResult).toHaveBeenCalledWith(expect.objectContaining({ id: '2' }));
+    expect(viewer.goTo).toHaveBeenCalledWith(expect.anything(), expect.objectContaining({ segment_number: 1 }));
+    expect(viewer.notify).not.toHaveBeenCalled();
     expect(store.get()).toMatchObject({ shownId: '2', overlay: 'shown' });
   });
 

@@ -751,6 +751,8 @@ export interface components {
             errors?: {
                 [key: string]: unknown;
             };
+        } & {
+            [key: string]: unknown;
         };
         PaginationMetadata: {
             /** @description Total number of items. */
@@ -1052,8 +1054,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Service Unavailable */
-        SERVICE_UNAVAILABLE: {
+        /** @description Not Found */
+        NOT_FOUND: {
             headers: {
                 [name: string]: unknown;
             };
@@ -1070,8 +1072,8 @@ export interface components {
                 "application/problem+json": components["schemas"]["Problem"];
             };
         };
-        /** @description Not Found */
-        NOT_FOUND: {
+        /** @description Service Unavailable */
+        SERVICE_UNAVAILABLE: {
             headers: {
                 [name: string]: unknown;
             };

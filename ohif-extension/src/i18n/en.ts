@@ -13,7 +13,7 @@ const en = {
   'obstacle.session-over': 'Your session has ended.',
   'obstacle.role': 'Your role (viewer) may look at results but not start a segmentation.',
   'obstacle.no-study': 'Open a study first.',
-  'obstacle.no-series': 'Choose a series below to segment it all the same.',
+  'obstacle.no-series': 'Choose a series by hand to segment it all the same.',
   'obstacle.no-model': 'No model is installed.',
   'obstacle.busy': 'This study is being segmented.',
   'series.title': 'Series',
@@ -52,7 +52,6 @@ const en = {
   'progress.cancelled': 'The segmentation was cancelled.',
   'problem.title': 'This did not work',
   'problem.session': 'Your session has ended. Log in again; you will come back to this study.',
-  'problem.detail': 'What was found',
   'problem.request': 'Request {id}',
   'result.title': 'Result',
   'result.unverified': 'unverified',
@@ -83,7 +82,6 @@ const en = {
   'role.annotator': 'annotator',
   'role.reviewer': 'reviewer',
   'role.admin': 'administrator',
-  'user.none': 'not logged in',
 };
 
 export type Words = Record<keyof typeof en, string>;

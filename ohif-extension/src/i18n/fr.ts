@@ -15,7 +15,7 @@ const fr: Words = {
   'obstacle.session-over': 'Votre session est terminée.',
   'obstacle.role': 'Votre rôle (lecteur) permet de voir les résultats, pas de lancer une segmentation.',
   'obstacle.no-study': 'Ouvrez d’abord une étude.',
-  'obstacle.no-series': 'Choisissez une série ci-dessous pour la segmenter malgré tout.',
+  'obstacle.no-series': 'Choisissez une série à la main pour la segmenter malgré tout.',
   'obstacle.no-model': 'Aucun modèle n’est installé.',
   'obstacle.busy': 'Cette étude est en cours de segmentation.',
   'series.title': 'Série',
@@ -54,7 +54,6 @@ const fr: Words = {
   'progress.cancelled': 'La segmentation a été annulée.',
   'problem.title': 'Cela n’a pas fonctionné',
   'problem.session': 'Votre session est terminée. Reconnectez-vous ; vous reviendrez à cette étude.',
-  'problem.detail': 'Ce qui a été constaté',
   'problem.request': 'Requête {id}',
   'result.title': 'Résultat',
   'result.unverified': 'non vérifié',
@@ -85,7 +84,6 @@ const fr: Words = {
   'role.annotator': 'annotateur',
   'role.reviewer': 'relecteur',
   'role.admin': 'administrateur',
-  'user.none': 'non connecté',
 };
 
 const problem = (title: string, remedy: string) => ({ title, remedy });
@@ -194,6 +192,7 @@ export const reasons: Record<string, string> = {
   'too-few-slices': 'trop peu de coupes pour former un volume',
   reformat: 'une reformation ou projection d’une autre série',
   derived: 'dérivée d’autres images',
+  processed: 'filtrée ou corrigée après l’acquisition',
   'contrast-sibling': 'un autre T1 de cette étude a été pris après injection',
 };
 

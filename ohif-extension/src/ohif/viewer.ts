@@ -105,7 +105,7 @@ export class OhifViewer implements Viewer {
     if (!viewport) throw localProblem('viewer-images-missing');
     this.services.viewportGridService.setActiveViewportId(viewportId);
     if (viewport.type === 'stack') this.goToImage(viewport, images, lesion);
-    else viewport.jumpToWorld?.(middle(lesion));
+    else this.goToPoint(images, middle(lesion));
     const seg = result.segmentation && this.displaySet(result.segmentation.series_uid);
     if (seg && this.services.segmentationService.getSegmentation(seg.displaySetInstanceUID)) {
       this.services.segmentationService.setActiveSegment(seg.displaySetInstanceUID, lesion.segment_number);
@@ -212,6 +212,16 @@ export class OhifViewer implements Viewer {
     if (viewport.type !== 'stack') return true;
     const current = viewport.getCurrentImageId?.();
     return Boolean(current && images.imageIds?.includes(current));
+  }
+
+  /** Reformatted views: every plane of the volume goes through the point. */
+  private goToPoint(images: DisplaySet, point: number[]): void {
+    for (const [id, { displaySetInstanceUIDs }] of this.services.viewportGridService.getState().viewports) {
+      if (!displaySetInstanceUIDs.includes(images.displaySetInstanceUID)) continue;
+      const viewport = this.viewport(id);
+      viewport?.jumpToWorld?.(point);
+      viewport?.render();
+    }
   }
 
   private goToImage(viewport: CornerstoneViewport, images: DisplaySet, lesion: Lesion): void {
