@@ -394,6 +394,16 @@ def test_fenced_off_worker_changes_nothing(
     assert stored == []
 
 
+def test_another_owner_does_not_hold_the_job(queue: JobQueue) -> None:
+    queue.submit("1.1")
+    job = take(queue, "me")
+    with pytest.raises(MetiaError, match="job-superseded"):
+        queue.heartbeat(job.id, job.attempt, "somebody")
+    with pytest.raises(MetiaError, match="job-superseded"):
+        queue.release(Fence(job.id, job.attempt, "somebody"))
+    assert queue.get(job.id) == job
+
+
 def test_lease_from_before_the_clock_went_back_counts_as_expired(
     queue: JobQueue, clock: Clock
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import event, text
 
 from db import schema
 from db.encoding import canonical_hash, canonical_json, clean_text
@@ -193,16 +193,18 @@ def test_exception_rolls_back(engine: Engine) -> None:
 
 
 def test_forked_child_opens_connections_of_its_own(engine: Engine) -> None:
+    opened: list[int] = []
+    event.listen(engine, "connect", lambda *_: opened.append(os.getpid()))
     add_user(engine, "parent")
     child = os.fork()
     if child == 0:
         code = 1
         try:
             add_user(engine, "child")
-            code = 0
+            code = 0 if opened[-1:] == [os.getpid()] else 2
         finally:
             os._exit(code)
-    assert os.waitpid(child, 0)[1] == 0
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     add_user(engine, "parent-again")
     assert count_users(engine) == 3
 
