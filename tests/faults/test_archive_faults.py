@@ -436,7 +436,9 @@ def test_absurd_series_is_refused_before_it_is_pulled(
 
 
 def test_endless_answer_is_cut_off(orthanc: OrthancServer) -> None:
-    with ScriptedArchive(orthanc.url, [Answer(200, b" " * 5_000_000)]) as scripted:
+    long = b'["dicom-web"' + b" " * 5_000_000 + b"]"
+    with ScriptedArchive(orthanc.url, [Answer(200, long)]) as scripted:
+        orthanc.archive(url=scripted.url).ping()
         archive = orthanc.archive(
             url=scripted.url, limits=Limits(answer_bytes=1_000_000, instances=10)
         )
