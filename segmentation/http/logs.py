@@ -45,6 +45,9 @@ def configure_logs(level: str) -> None:
     # Lines of these repeat whole addresses, query strings included.
     for noisy in ("werkzeug", "httpx", "httpcore"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    # And lines of these repeat values of image headers.
+    for telling in ("pydicom", "highdicom"):
+        logging.getLogger(telling).setLevel(logging.CRITICAL)
 
 
 def _log_warning(
