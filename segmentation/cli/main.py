@@ -31,10 +31,19 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Run the whole system: viewer, API, worker and archive.",
     ),
     "models": ("segmentation.cli.models:models", "The installed models."),
+    "rano": ("segmentation.followup.command:rano", "Response by RANO-BM, from a file."),
     "jobs": ("segmentation.cli.jobs:jobs", "The jobs of the service."),
     "user": ("segmentation.cli.users:user", "The people who may log in."),
     "db": ("segmentation.cli.database:database", "The database of the service."),
     "sample": ("segmentation.cli.sample:sample", "Synthetic studies to try things on."),
+    "train": (
+        "segmentation.cli.training:train",
+        "Train or fine-tune a network.",
+    ),
+    "synthetic": (
+        "segmentation.cli.training:synthetic",
+        "Synthetic heads with metastases, to train on.",
+    ),
     "init": ("segmentation.cli.stack_commands:init", ""),
 }
 """A command without help is hidden."""

@@ -1,0 +1,1 @@
+"""Following a patient over visits: the response criteria, and what leads to them."""
