@@ -1,8 +1,7 @@
 """The one place that talks to Orthanc, as the ``Archive`` of ``orthanc.archive``.
 
-Images come by WADO-RS multipart (ten times faster than one by one), go by STOW-RS and
-are read back; everything that is looked up comes by pyorthanc's REST calls. What comes
-is checked against the archive's own list, so that a cut or short answer is never taken
+Images come by WADO-RS multipart in one answer, go by STOW-RS and are read back;
+everything that is looked up comes by pyorthanc's REST calls. What comes is checked against the archive's own list, so that a cut or short answer is never taken
 for a series, and only what is missing is asked for again.
 
 One instance per process, shared by all its threads. HTTP exceptions do not get out, and
