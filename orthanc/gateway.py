@@ -1,8 +1,9 @@
 """The one place that talks to Orthanc, as the ``Archive`` of ``orthanc.archive``.
 
 Images come by WADO-RS multipart in one answer, go by STOW-RS and are read back;
-everything that is looked up comes by pyorthanc's REST calls. What comes is checked against the archive's own list, so that a cut or short answer is never taken
-for a series, and only what is missing is asked for again.
+everything that is looked up comes by pyorthanc's REST calls. What comes is checked
+against the archive's own list, so that a cut or short answer is never taken for a
+series, and only what is missing is asked for again.
 
 One instance per process, shared by all its threads. HTTP exceptions do not get out, and
 neither do UIDs or texts of the archive: errors carry numbers only.
