@@ -282,6 +282,8 @@ class ResultRow(Base):
             name="segmentation",
         ),
         CheckConstraint("length(inputs_sha256) = 64", name="inputs_sha256_length"),
+        _within("tilt_deg", "0", "90"),
+        CheckConstraint("dropped_small >= 0", name="dropped_small"),
         UniqueConstraint("segmentation_sop_uid"),
         UniqueConstraint("identity_sha256"),
         Index("ix_result_series", "series_uid", "created_at"),
@@ -302,6 +304,10 @@ class ResultRow(Base):
     device: Mapped[str]
     timings_s: Mapped[dict[str, Any]]
     warnings: Mapped[list[Any]]
+    series_choice: Mapped[list[Any]]
+    tilt_deg: Mapped[float]
+    resampled: Mapped[bool]
+    dropped_small: Mapped[int]
     created_at: Mapped[datetime]
 
     series: Mapped[SeriesRow] = relationship(viewonly=True)
@@ -360,6 +366,7 @@ class LesionRow(Base):
     slice_count: Mapped[int]
     sop_instance_uid: Mapped[str] = mapped_column(String(64))
     frame_number: Mapped[int | None]
+    warnings: Mapped[list[Any]]
 
 
 class UserRow(Base):

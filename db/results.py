@@ -41,6 +41,8 @@ class LesionRecord:
         The image of that slice; a frame number (from 1) only in multi-frame objects.
     long_axis_mm, short_axis_mm, centroid_mm
         LPS mm.
+    warnings : tuple of str
+        Codes of what limits the measurement.
     colour : tuple of int
         RGB, 0 to 255.
     """
@@ -63,6 +65,7 @@ class LesionRecord:
     slice_count: int
     sop_instance_uid: str
     frame_number: int | None
+    warnings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,14 @@ class ResultRecord:
         All that determined the answer besides pixels and model.
     warnings : tuple of str
         Free of patient data.
+    series_choice : tuple of str
+        Why this series was taken; free of patient data.
+    tilt_deg : float
+        Between the planes measured in and the patient's axial plane.
+    resampled : bool
+        Whether the probability was resampled to measure in that plane.
+    dropped_small : int
+        Components left out for their size.
     """
 
     job_id: str | None
@@ -103,6 +114,10 @@ class ResultRecord:
     device: str
     timings_s: Mapping[str, float]
     warnings: tuple[str, ...]
+    series_choice: tuple[str, ...]
+    tilt_deg: float
+    resampled: bool
+    dropped_small: int
     lesions: tuple[LesionRecord, ...]
 
 
@@ -125,6 +140,10 @@ class Result:
     device: str
     timings_s: dict[str, float]
     warnings: tuple[str, ...]
+    series_choice: tuple[str, ...]
+    tilt_deg: float
+    resampled: bool
+    dropped_small: int
     created_at: datetime
     lesions: tuple[Lesion, ...]
 
@@ -171,6 +190,10 @@ def record_result(session: Session, record: ResultRecord) -> str:
         device=record.device,
         timings_s=dict(record.timings_s),
         warnings=list(record.warnings),
+        series_choice=list(record.series_choice),
+        tilt_deg=record.tilt_deg,
+        resampled=record.resampled,
+        dropped_small=record.dropped_small,
         created_at=database_time(session),
     )
     session.add(row)
@@ -265,6 +288,10 @@ def _result(row: ResultRow) -> Result:
         device=row.device,
         timings_s=row.timings_s,
         warnings=tuple(row.warnings),
+        series_choice=tuple(row.series_choice),
+        tilt_deg=row.tilt_deg,
+        resampled=row.resampled,
+        dropped_small=row.dropped_small,
         created_at=row.created_at,
         lesions=tuple(_lesion(lesion) for lesion in row.lesions),
     )
@@ -273,6 +300,7 @@ def _result(row: ResultRow) -> Result:
 def _lesion(row: LesionRow) -> Lesion:
     values = {name: getattr(row, name) for name in _LESION_FIELDS}
     values["colour"] = tuple(row.colour)
+    values["warnings"] = tuple(row.warnings)
     values["centroid_mm"] = tuple(row.centroid_mm)
     values["long_axis_mm"] = tuple(tuple(point) for point in row.long_axis_mm)
     values["short_axis_mm"] = tuple(tuple(point) for point in row.short_axis_mm)

@@ -183,7 +183,11 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
             parameters=analysis.parameters,
             device=analysis.prediction.device,
             timings_s=analysis.timings_s,
-            warnings=(*outcome.series_reasons, *analysis.source.warnings),
+            warnings=analysis.source.warnings,
+            series_choice=outcome.series_reasons,
+            tilt_deg=analysis.lesion_map.tilt_deg,
+            resampled=analysis.lesion_map.resampled,
+            dropped_small=analysis.lesion_map.dropped_small,
             lesions=lesion_records(analysis),
         ),
     )
@@ -213,6 +217,7 @@ def lesion_records(analysis: Analysis) -> tuple[LesionRecord, ...]:
                 lesion.slice_index
             ].sop_instance_uid,
             frame_number=analysis.source.slices[lesion.slice_index].frame_number,
+            warnings=lesion.warnings,
         )
         for lesion, (tracking_id, tracking_uid), colour in zip(
             analysis.lesion_map.lesions,

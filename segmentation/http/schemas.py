@@ -339,6 +339,12 @@ class Lesion(Output):
     colour = fields.List(
         fields.Integer(), validate=validate.Length(equal=3), required=True
     )
+    voxel_count = fields.Integer(required=True)
+    warnings = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "What limits the measurement: touches-border."},
+    )
 
 
 class LesionWithResult(Lesion):
@@ -366,6 +372,23 @@ class Result(Output):
     lesion_count = fields.Integer(required=True)
     lesions = fields.List(fields.Nested(Lesion), required=True)
     warnings = fields.List(fields.String(), required=True)
+    series_choice = fields.List(
+        fields.String(),
+        required=True,
+        metadata={"description": "Why this series was taken."},
+    )
+    tilt_deg = fields.Float(
+        required=True,
+        metadata={"description": "Between the slices and the patient's axial plane."},
+    )
+    resampled = fields.Boolean(
+        required=True,
+        metadata={"description": "Whether it was resampled to measure in that plane."},
+    )
+    dropped_small = fields.Integer(
+        required=True,
+        metadata={"description": "Components left out for their size."},
+    )
     parameters = fields.Dict(keys=fields.String(), required=True)
     timings_s = fields.Dict(keys=fields.String(), values=fields.Float(), required=True)
     device = _text()

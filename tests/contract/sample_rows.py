@@ -49,6 +49,7 @@ def make_lesion(number: int = 1) -> LesionRecord:
         slice_count=6,
         sop_instance_uid="1.2.3.1.80",
         frame_number=None,
+        warnings=("touches-border",),
     )
 
 
@@ -68,6 +69,10 @@ def make_record(
         device="cpu",
         timings_s={"predict": 1.25},
         warnings=("a slice is thick",),
+        series_choice=("the description names a T1",),
+        tilt_deg=10.0,
+        resampled=False,
+        dropped_small=1,
         lesions=tuple(make_lesion(number + 1) for number in range(lesions)),
     )
     return replace(record, **other)  # type: ignore[arg-type]

@@ -19,8 +19,7 @@ from werkzeug.test import TestResponse
 from api import create_app
 from db import users as rows
 from db.engine import make_engine, transaction
-from db.models_registry import ModelRecord
-from db.results import LesionRecord, ResultRecord, record_result
+from db.results import ResultRecord, record_result
 from db.schema import upgrade
 from db.studies import Patient, Series, Study, upsert_study
 from segmentation.access.passwords import hash_password
@@ -32,6 +31,7 @@ from segmentation.access.tokens import (
     new_session_token,
 )
 from settings import Settings
+from tests.contract.sample_rows import make_record
 from tests.fake_archive import FakeArchive
 from tests.small_series import make_series
 
@@ -137,43 +137,11 @@ class Application:
 
 
 def _result(series_uid: str, lesions: int) -> ResultRecord:
-    return ResultRecord(
-        job_id=None,
+    return make_record(
+        lesions=lesions,
         series_uid=series_uid,
         segmentation_series_uid=generate_uid() if lesions else None,
         segmentation_sop_uid=generate_uid() if lesions else None,
-        model=ModelRecord("phantom-threshold", "1.0.0", "a" * 64, True),
-        inputs_sha256="b" * 64,
-        instance_count=3,
-        code_version="0.1.0",
-        parameters={"threshold": 0.5},
-        device="cpu",
-        timings_s={"predict": 1.5},
-        warnings=("The series is thick.",),
-        lesions=tuple(_lesion(number) for number in range(1, lesions + 1)),
-    )
-
-
-def _lesion(number: int) -> LesionRecord:
-    return LesionRecord(
-        segment_number=number,
-        name=f"Lesion {number}",
-        tracking_id=f"L{number}",
-        tracking_uid=generate_uid(),
-        colour=(255, 0, 10),
-        voxel_count=100,
-        volume_ml=0.1,
-        longest_diameter_mm=8.0,
-        perpendicular_diameter_mm=6.0,
-        long_axis_mm=((0.0, 0.0, 0.0), (8.0, 0.0, 0.0)),
-        short_axis_mm=((0.0, 0.0, 0.0), (0.0, 6.0, 0.0)),
-        centroid_mm=(4.0, 3.0, 0.0),
-        probability=0.8,
-        peak_probability=0.99,
-        slice_index=1,
-        slice_count=2,
-        sop_instance_uid=generate_uid(),
-        frame_number=None,
     )
 
 

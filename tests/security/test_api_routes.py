@@ -282,15 +282,19 @@ def test_results_and_lesions(application: Application) -> None:
     assert newest["state"] == "unverified"
     assert newest["lesion_count"] == 2
     assert newest["model"] == {
-        "name": "phantom-threshold",
-        "version": "1.0.0",
+        "name": "net-a",
+        "version": "1.0",
         "sha256": "a" * 64,
         "demonstration": True,
     }
     assert "Research use only" in newest["notice"]
     lesion = newest["lesions"][0]
-    assert lesion["long_axis_mm"] == [[0.0, 0.0, 0.0], [8.0, 0.0, 0.0]]
-    assert lesion["colour"] == [255, 0, 10]
+    assert lesion["long_axis_mm"] == [[0.0, 1.0, 2.0], [7.5, 1.0, 2.0]]
+    assert lesion["colour"] == [230, 80, 10]
+    assert lesion["warnings"] == ["touches-border"]
+    assert newest["series_choice"] == ["the description names a T1"]
+    assert (newest["tilt_deg"], newest["resampled"]) == (10.0, False)
+    assert newest["dropped_small"] == 1
     alone = viewer.get(f"/api/v1/lesions/{lesion['id']}").json
     assert alone == {**lesion, "result_id": second}
 

@@ -318,7 +318,15 @@ def upgrade() -> None:
         sa.Column("device", sa.Text(), nullable=False),
         sa.Column("timings_s", _JSON, nullable=False),
         sa.Column("warnings", _JSON, nullable=False),
+        sa.Column("series_choice", _JSON, nullable=False),
+        sa.Column("tilt_deg", sa.Double(), nullable=False),
+        sa.Column("resampled", sa.Boolean(), nullable=False),
+        sa.Column("dropped_small", sa.Integer(), nullable=False),
         sa.Column("created_at", _TIME, nullable=False),
+        sa.CheckConstraint("dropped_small >= 0", name=op.f("ck_result_dropped_small")),
+        sa.CheckConstraint(
+            "tilt_deg >= 0 AND tilt_deg <= 90", name=op.f("ck_result_tilt_deg")
+        ),
         sa.CheckConstraint("state IN ('unverified')", name=op.f("ck_result_state")),
         sa.CheckConstraint(
             "(segmentation_series_uid IS NULL) = (segmentation_sop_uid IS NULL)",
@@ -376,6 +384,7 @@ def upgrade() -> None:
         sa.Column("slice_count", sa.Integer(), nullable=False),
         sa.Column("sop_instance_uid", sa.String(length=64), nullable=False),
         sa.Column("frame_number", sa.Integer(), nullable=True),
+        sa.Column("warnings", _JSON, nullable=False),
         sa.CheckConstraint("frame_number >= 1", name=op.f("ck_lesion_frame_number")),
         sa.CheckConstraint(
             "length(sop_instance_uid) BETWEEN 1 AND 64",

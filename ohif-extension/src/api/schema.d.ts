@@ -889,6 +889,9 @@ export interface components {
             short_axis_mm: number[][];
             centroid_mm: number[];
             colour: number[];
+            voxel_count: number;
+            /** @description What limits the measurement: touches-border. */
+            warnings: string[];
         };
         Result: {
             id: string;
@@ -904,6 +907,14 @@ export interface components {
             lesion_count: number;
             lesions: components["schemas"]["Lesion"][];
             warnings: string[];
+            /** @description Why this series was taken. */
+            series_choice: string[];
+            /** @description Between the slices and the patient's axial plane. */
+            tilt_deg: number;
+            /** @description Whether it was resampled to measure in that plane. */
+            resampled: boolean;
+            /** @description Components left out for their size. */
+            dropped_small: number;
             parameters: {
                 [key: string]: unknown;
             };
@@ -935,6 +946,9 @@ export interface components {
             short_axis_mm: number[][];
             centroid_mm: number[];
             colour: number[];
+            voxel_count: number;
+            /** @description What limits the measurement: touches-border. */
+            warnings: string[];
             result_id: string;
         };
         Model: {
