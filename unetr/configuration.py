@@ -51,8 +51,17 @@ class NetworkArguments(Configuration):
 
 
 class IntensityNormalisation(Configuration):
-    """Robust linear scaling: the two percentiles inside the head become 0 and 1."""
+    """Robust linear scaling, then cutting to `clip`.
 
+    Attributes
+    ----------
+    rule : str
+        ``percentiles``: the two percentiles of the head's tissue become 0 and 1.
+        ``brain-median``: 0 stays 0 and the brain's median becomes 1; neither fat nor
+        the field of view has a part in it.
+    """
+
+    rule: Literal["percentiles", "brain-median"] = "percentiles"
     lower_percentile: Percentile = 1.0
     upper_percentile: Percentile = 99.0
     clip: tuple[float, float] = (-1.0, 4.0)

@@ -2,10 +2,10 @@
 
 Profile ``head-mr``: the axes nearest to head, posterior, left (highdicom permutes and
 flips, nothing here does), the head's box with a margin, linear resampling along the
-image's own axes (an oblique image stays oblique), intensities scaled by two percentiles
-inside the head. Shrinking an axis averages over the wider voxel; the way back
-interpolates. Grids are (slice, row, column), lengths in mm. Training uses ``prepare``
-too, so that it and inference cannot differ. Pure; deterministic.
+image's own axes (an oblique image stays oblique), intensities scaled by those of the
+head. Shrinking an axis averages over the wider voxel; the way back interpolates. Grids
+are (slice, row, column), lengths in mm. Training uses ``prepare`` too, so that it and
+inference cannot differ. Pure; deterministic.
 """
 
 from __future__ import annotations
@@ -219,7 +219,21 @@ def _roomy_box(
 def _normalise(
     part: NDArray[np.float32], head: Head, rule: IntensityNormalisation
 ) -> tuple[Tensor, float]:
-    """Scale so that the percentiles of the head's tissue become 0 and 1."""
+    """Scale by the rule; also give the darkest value of the result."""
+    low, high = _anchors(part, head, rule)
+    scaled = torch.from_numpy(part).sub(low).div_(high - low)
+    scaled.clamp_(*rule.clip)
+    return scaled, float(scaled.min())
+
+
+def _anchors(
+    part: NDArray[np.float32], head: Head, rule: IntensityNormalisation
+) -> tuple[float, float]:
+    """Give the intensities that become 0 and 1."""
+    if rule.rule == "brain-median":
+        if not head.brain_median > 0:
+            raise MetiaError("volume-bad-pixels", "The image shows no contrast.")
+        return 0.0, head.brain_median
     tissue = part[part > head.air_threshold]
     sample = tissue[:: max(1, tissue.size // _SAMPLE_LIMIT)]
     if sample.size == 0:
@@ -227,6 +241,4 @@ def _normalise(
     low, high = np.percentile(sample, (rule.lower_percentile, rule.upper_percentile))
     if not high > low:
         raise MetiaError("volume-bad-pixels", "The image shows no contrast.")
-    scaled = torch.from_numpy(part).sub(float(low)).div_(float(high - low))
-    scaled.clamp_(*rule.clip)
-    return scaled, float(scaled.min())
+    return float(low), float(high)

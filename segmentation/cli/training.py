@@ -1,0 +1,167 @@
+"""``metia train`` and ``metia synthetic``: from heads to a model folder.
+
+Nothing here is used by the service. All the work is under ``unetr.training``, which is
+imported when a command runs.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command()
+@click.argument(
+    "configuration",
+    metavar="CONFIG",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Stop after this long, to be resumed.",
+)
+@click.option("--check", is_flag=True, help="Only check the configuration and cases.")
+@click.option(
+    "--export",
+    "export_folder",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Write the model of the last (or named) checkpoint below DIR; do not train.",
+)
+@click.option(
+    "--checkpoint",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --export: this checkpoint instead of last.ckpt.",
+)
+@click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
+def train(
+    configuration: Path,
+    resume: bool,
+    minutes: float | None,
+    check: bool,
+    export_folder: Path | None,
+    checkpoint: Path | None,
+    quiet: bool,
+) -> None:
+    """Train or fine-tune a network as CONFIG (YAML) says; see docs/training.md."""
+    from unetr.training.configuration import read_configuration
+
+    wanted = read_configuration(configuration)
+    if check:
+        _check(wanted.data.cases)
+        return
+    if export_folder is not None:
+        from unetr.training.export import export_model
+
+        chosen = checkpoint or Path(wanted.output) / "last.ckpt"
+        click.echo(f"Wrote {export_model(wanted, chosen, export_folder)}.")
+        return
+    from unetr.training.run import train as run
+
+    last = run(wanted, resume=resume, minutes=minutes, progress=not quiet)
+    click.echo(f"The last checkpoint is {last}.")
+
+
+def _check(cases: str | None) -> None:
+    from errors import MetiaError
+
+    click.echo("The configuration is valid.")
+    if cases is None:
+        return
+    from unetr.training.cases import check_cases
+
+    faults = check_cases(Path(cases))
+    for fault in faults:
+        kind = "fault" if fault.serious else "note"
+        click.echo(f"{kind}: {fault.case}: {fault.text}")
+    serious = sum(fault.serious for fault in faults)
+    if serious:
+        raise MetiaError("configuration-invalid", f"Cases have {serious} faults.")
+    click.echo("The cases are usable.")
+
+
+@click.group()
+def synthetic() -> None:
+    """Synthetic heads with metastases, to train on."""
+
+
+@synthetic.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Folder that the split's paths start from.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder to make."
+)
+@click.option(
+    "--parts",
+    default="train,validation",
+    show_default=True,
+    help="Parts of the split, by commas; test is for evaluation.",
+)
+@click.option(
+    "--split",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Another split than MetIA's own.",
+)
+def pack(data: Path, out: Path, parts: str, split: Path | None) -> None:
+    """Pack label maps and real heads into a small folder that can travel."""
+    from errors import MetiaError
+    from unetr.training.heads import SPLIT_FILE, Part, pack_heads, read_split
+
+    names: dict[str, Part] = {
+        "train": "train",
+        "validation": "validation",
+        "test": "test",
+    }
+    wanted = [part.strip() for part in parts.split(",")]
+    if unknown := sorted(set(wanted) - names.keys()):
+        raise MetiaError("invalid-input", f"There is no part {', '.join(unknown)}.")
+    index = pack_heads(
+        data,
+        out,
+        parts=[names[part] for part in wanted],
+        split=read_split(split or SPLIT_FILE),
+    )
+    size = sum(path.stat().st_size for path in out.iterdir()) / 1e6
+    click.echo(f"Packed {len(index.heads)} heads, {size:.0f} MB, into {out}.")
+
+
+@synthetic.command()
+@click.option(
+    "--data",
+    required=True,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Packed folder of heads.",
+)
+@click.option("--seed", type=click.IntRange(min=0), default=1, show_default=True)
+@click.option("--count", type=click.IntRange(1, 30), default=4, show_default=True)
+@click.option(
+    "--config",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Training configuration whose synthetic part to use.",
+)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="PNG to write."
+)
+def sheet(data: Path, seed: int, count: int, config: Path | None, out: Path) -> None:
+    """Draw a contact sheet of heads as the network would meet them."""
+    from unetr.training.configuration import read_configuration
+    from unetr.training.heads import HeadStore
+    from unetr.training.parameters import SyntheticParameters
+    from unetr.training.sheet import write_sheet
+    from unetr.training.synthetic import HeadGenerator
+
+    parameters = read_configuration(config).synthetic if config else None
+    generator = HeadGenerator(
+        HeadStore(data, ("train",)),
+        parameters or SyntheticParameters(),
+        seed=seed,
+    )
+    write_sheet(generator, range(count), out)
+    click.echo(f"Wrote {out}.")

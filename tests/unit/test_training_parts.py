@@ -1,0 +1,305 @@
+"""Configuration, losses, transfer of weights and the checker of cases."""
+
+from __future__ import annotations
+
+import itertools
+import pickle
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import safetensors.torch
+import torch
+
+from errors import MetiaError
+from tests.tiny_heads import tiny_configuration, tiny_labels
+from unetr.configuration import NetworkArguments
+from unetr.network import build_network, load_for_inference
+from unetr.training.cases import (
+    cases_for,
+    check_cases,
+    find_cases,
+    load_case,
+    lock_split,
+)
+from unetr.training.configuration import read_configuration
+from unetr.training.data import PROFILE
+from unetr.training.losses import lesion_loss
+from unetr.training.module import learning_rate_factor, trainable_network
+from unetr.training.parameters import LossParameters
+from unetr.training.transfer import read_weights, start_from
+
+ARGUMENTS = NetworkArguments(
+    architecture="monai-unetr",
+    img_size=(32, 32, 32),
+    feature_size=4,
+    hidden_size=24,
+    mlp_dim=48,
+    num_heads=2,
+)
+
+
+# -- configuration ---------------------------------------------------------------------
+
+
+def test_every_bad_field_is_named(tmp_path: Path) -> None:
+    path = tiny_configuration(
+        tmp_path,
+        tmp_path / "pack",
+        seed="one",
+        optimiser={"steps": 0},
+        surprise=1,
+    )
+    with pytest.raises(MetiaError) as caught:
+        read_configuration(path)
+    assert caught.value.code == "configuration-invalid"
+    for field in ("seed", "optimiser.steps", "surprise"):
+        assert field in caught.value.detail
+
+
+@pytest.mark.parametrize("text", ["a: [", "- 1", "", "!!python/object:os.system {}"])
+def test_what_is_no_configuration_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "training.yaml"
+    path.write_text(text, "utf-8")
+    with pytest.raises(MetiaError, match="yaml"):
+        read_configuration(path)
+
+
+def test_paths_start_at_the_file(tmp_path: Path) -> None:
+    path = tiny_configuration(tmp_path, Path("pack"), output="../out")
+    configuration = read_configuration(path)
+    assert configuration.data.heads == str(tmp_path / "pack")
+    assert Path(configuration.output).resolve() == (tmp_path.parent / "out").resolve()
+
+
+def test_the_shipped_configurations_are_valid() -> None:
+    folder = Path(__file__).parents[2] / "unetr" / "training" / "configs"
+    paths = sorted(folder.glob("*.yaml"))
+    assert paths
+    for path in paths:
+        read_configuration(path)
+
+
+# -- losses ----------------------------------------------------------------------------
+
+TRUTH = torch.zeros(2, 1, 8, 8, 8)
+TRUTH[0, 0, 2:5, 2:5, 2:5] = 1
+
+
+@pytest.mark.parametrize("kind", ["dice-bce", "dice-focal", "tversky"])
+def test_loss_falls_from_wrong_to_right(kind: str) -> None:
+    settings = LossParameters.model_validate({"kind": kind})
+    right, unsure = (TRUTH - 0.5) * 40, torch.zeros_like(TRUTH)
+    losses = [
+        float(lesion_loss(logits, TRUTH, settings))
+        for logits in (right, unsure, -right)
+    ]
+    assert losses[0] < 0.05 < losses[1] < losses[2]
+    logits = torch.zeros_like(TRUTH, requires_grad=True)
+    lesion_loss(logits, TRUTH, settings).backward()
+    gradient = logits.grad
+    assert gradient is not None
+    assert float(gradient[TRUTH == 1].max()) < 0 < float(gradient[TRUTH == 0].min())
+
+
+def test_tversky_minds_misses_more_than_additions() -> None:
+    settings = LossParameters(kind="tversky", voxel_weight=0.0, miss_weight=0.9)
+    missed, added = (TRUTH - 0.5) * 40, (TRUTH - 0.5) * 40
+    missed[0, 0, 2] = -20
+    added[0, 0, 1, 2:5, 2:5] = 20
+    assert float(lesion_loss(missed, TRUTH, settings)) > 1.5 * float(
+        lesion_loss(added, TRUTH, settings)
+    )
+
+
+def test_the_learning_rate_warms_up_and_cools_down() -> None:
+    rates = [
+        learning_rate_factor(step, warmup=10, steps=100, final_share=0.1)
+        for step in range(101)
+    ]
+    assert rates[0] < 0.1
+    assert max(rates) == rates[10] == 1
+    assert rates[100] == pytest.approx(0.1)
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+# -- weights ---------------------------------------------------------------------------
+
+
+def test_the_trained_network_is_monais(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    network = trainable_network(ARGUMENTS).eval()
+    plain = build_network(ARGUMENTS)
+    missing, unexpected = plain.load_state_dict(network.state_dict(), strict=False)
+    assert not unexpected
+    assert all("norm_cross_attn" in name for name in missing)
+    image = torch.rand(1, 1, 32, 32, 32)
+    with torch.inference_mode():
+        assert torch.allclose(network(image), plain(image), atol=1e-4)
+
+
+def test_another_output_is_replaced_and_the_rest_kept() -> None:
+    old = trainable_network(ARGUMENTS.model_copy(update={"out_channels": 14}))
+    new = trainable_network(ARGUMENTS)
+    fresh = start_from(new, old.state_dict())
+    assert fresh == ["out.conv.conv.bias", "out.conv.conv.weight"]
+    for name, tensor in new.state_dict().items():
+        if name not in fresh:
+            assert torch.equal(tensor, old.state_dict()[name])
+
+
+def test_a_larger_window_interpolates_positions() -> None:
+    old = trainable_network(ARGUMENTS)
+    new = trainable_network(ARGUMENTS.model_copy(update={"img_size": (48, 48, 48)}))
+    start_from(new, old.state_dict())
+    name = "vit.patch_embedding.position_embeddings"
+    small = old.state_dict()[name][0].T.reshape(-1, 2, 2, 2)
+    large = new.state_dict()[name][0].T.reshape(-1, 3, 3, 3)
+    assert torch.allclose(large[:, ::2, ::2, ::2], small, atol=1e-6)
+    assert torch.allclose(large[:, 1, 1, 1], small.mean(dim=(1, 2, 3)), atol=1e-5)
+
+
+def test_weights_of_another_shape_are_named() -> None:
+    old = trainable_network(ARGUMENTS.model_copy(update={"feature_size": 8}))
+    with pytest.raises(MetiaError, match=r"encoder1\.\S+ is \(8, 1, 3"):
+        start_from(trainable_network(ARGUMENTS), old.state_dict())
+
+
+def test_wrapped_and_bare_files_are_read_and_pickles_are_not(tmp_path: Path) -> None:
+    state = trainable_network(ARGUMENTS).state_dict()
+    wrapped = {"state_dict": {f"model.{name}": value for name, value in state.items()}}
+    torch.save(wrapped, tmp_path / "wrapped.ckpt")
+    torch.save(state, tmp_path / "bare.pt")
+    safetensors.torch.save_file(
+        {name: value.contiguous() for name, value in state.items()},
+        tmp_path / "plain.safetensors",
+    )
+    for name in ("wrapped.ckpt", "bare.pt", "plain.safetensors"):
+        read = read_weights(tmp_path / name)
+        assert read.keys() == state.keys()
+        assert load_for_inference(ARGUMENTS, read, torch.device("cpu"), torch.float32)
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (print, ("ran",))
+
+    (tmp_path / "trap.ckpt").write_bytes(pickle.dumps(Trap()))
+    torch.save({"state_dict": Trap()}, tmp_path / "trap.pt")
+    for name in ("trap.ckpt", "trap.pt"):
+        with pytest.raises(MetiaError, match="no plain state dict"):
+            read_weights(tmp_path / name)
+
+
+# -- cases -----------------------------------------------------------------------------
+
+
+SOFT = np.zeros((64, 64, 64), np.float32)
+SOFT[30:34, 30:34, 30:34] = 0.3
+
+
+def write_case(folder: Path, name: str, number: int = 0, **changes: object) -> None:
+    labels = tiny_labels()
+    image = np.where(labels > 0, 300.0, 2.0).astype(np.float32)
+    image[labels == 516] = 700
+    image[0, 0, 0] = number
+    mask = np.zeros(labels.shape, np.uint8)
+    mask[30:34, 30:34, 40:44] = 1
+    affine = np.diag([1.0, 1.0, 1.0, 1.0])
+    parts = {"image": image, "mask": mask, "mask_affine": affine, "affine": affine}
+    parts.update(changes)
+    (folder / name).mkdir(parents=True)
+    for kind, place in (("image", "affine"), ("mask", "mask_affine")):
+        if parts[kind] is not None:
+            saved = nib.Nifti1Image(parts[kind], parts[place])
+            nib.save(saved, folder / name / f"{kind}.nii.gz")
+
+
+def test_good_cases_have_no_faults(tmp_path: Path) -> None:
+    write_case(tmp_path, "a__1", 1)
+    write_case(tmp_path, "a__2", 2)
+    assert check_cases(tmp_path) == []
+
+
+def test_every_fault_of_every_case_is_named(tmp_path: Path) -> None:
+    moved = np.diag([1.0, 1.0, 1.0, 1.0])
+    moved[0, 3] = 5
+    write_case(tmp_path, "moved", 1, mask_affine=moved)
+    write_case(tmp_path, "no-mask", 2, mask=None)
+    write_case(tmp_path, "shape", 3, mask=np.zeros((5, 5, 5), np.uint8))
+    write_case(tmp_path, "nan", 4, image=np.full((64, 64, 64), np.nan, np.float32))
+    write_case(tmp_path, "soft", 5, mask=SOFT)
+    write_case(tmp_path, "empty", 6, mask=np.zeros((64, 64, 64), np.uint8))
+    write_case(tmp_path, "blank", 7, image=np.zeros((64, 64, 64), np.float32))
+    huge = np.diag([40.0, 1.0, 1.0, 1.0])
+    write_case(tmp_path, "huge", 8, affine=huge, mask_affine=huge)
+    write_case(tmp_path, "twin-1", 9)
+    write_case(tmp_path, "twin-2", 9)
+    (tmp_path / "torn").mkdir()
+    for kind in ("image", "mask"):
+        (tmp_path / "torn" / f"{kind}.nii.gz").write_bytes(b"torn")
+    faults = check_cases(tmp_path)
+    texts = {(fault.case, fault.serious): fault.text for fault in faults}
+    for case, word in (
+        ("moved", "different places"),
+        ("no-mask", "0 files mask"),
+        ("shape", "differ in shape"),
+        ("nan", "no numbers"),
+        ("soft", "whole numbers"),
+        ("blank", "no head"),
+        ("huge", "cannot be those of a head"),
+        ("twin-2", "same file as that of twin-1"),
+        ("torn", "cannot be read"),
+    ):
+        assert word in texts[case, True], case
+    assert "mask is empty" in texts["empty", False]
+
+
+def test_patients_stay_together_and_test_patients_stay_out(tmp_path: Path) -> None:
+    for patient in range(12):
+        for visit in (1, 2):
+            folder = tmp_path / f"p{patient}__{visit}"
+            folder.mkdir()
+            for kind in ("image", "mask"):
+                (folder / f"{kind}.nii").write_bytes(f"{patient} {visit}".encode())
+    cases, _ = find_cases(tmp_path)
+    split = lock_split(tmp_path, cases)
+    parts: dict[str, set[str]] = {}
+    for case in split.cases:
+        parts.setdefault(case.name.split("__")[0], set()).add(case.part)
+    assert all(len(found) == 1 for found in parts.values())
+    assert lock_split(tmp_path, cases) == split
+    tested = {case.name for case in split.cases if case.part == "test"}
+    assert len(tested) == 4
+    validated: list[str] = []
+    for fold in range(5):
+        folded = {
+            part: {c.name for c in cases_for(cases, split, part, folds=5, fold=fold)}
+            for part in ("train", "validation")
+        }
+        assert not folded["train"] & folded["validation"]
+        assert not (folded["train"] | folded["validation"]) & tested
+        validated += folded["validation"]
+    assert sorted(validated) == sorted({case.name for case in cases} - tested)
+    with pytest.raises(MetiaError, match="evaluate"):
+        cases_for(cases, split, "test", folds=1, fold=0)
+    (tmp_path / "p0__1" / "image.nii").write_bytes(b"changed")
+    with pytest.raises(MetiaError, match="no longer fits: p0__1"):
+        lock_split(tmp_path, cases)
+
+
+def test_a_case_is_prepared_with_its_mask(tmp_path: Path) -> None:
+    affine = np.array([[0, -2.0, 0, 7], [1.0, 0, 0, 9], [0, 0, 1.0, 3], [0, 0, 0, 1]])
+    labels = tiny_labels()
+    image = np.where(labels > 0, 300.0, 2.0).astype(np.float32)[:, ::2]
+    mask = np.zeros(image.shape, np.uint8)
+    mask[28:36, 14:18, 40:48] = 1
+    image[mask > 0] = 900
+    write_case(tmp_path, "a", image=image, mask=mask, affine=affine, mask_affine=affine)
+    cases, _ = find_cases(tmp_path)
+    head = load_case(cases[0], PROFILE, (64, 64, 64))
+    assert head.image.shape == head.target.shape
+    assert min(head.image.shape) >= 64
+    assert float(head.target.sum()) == pytest.approx(512, rel=0.02)
+    assert float(head.image[head.target > 0.9].min()) > 2
+    assert float(head.image[head.target < 0.01].max()) < 2.2

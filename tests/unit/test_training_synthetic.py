@@ -1,0 +1,270 @@
+"""Synthetic heads: the same from one seed, with the truth where the lesion is."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pytest
+import torch
+
+from errors import MetiaError
+from tests.tiny_heads import make_data, make_pack
+from unetr.preprocessing import prepare
+from unetr.training.data import PROFILE
+from unetr.training.fields import Draw, dilate, erode, gaussian
+from unetr.training.heads import HeadStore, pack_heads, read_split
+from unetr.training.lesions import Canvas, draw_diameter, paint_lesions
+from unetr.training.parameters import (
+    LesionParameters,
+    PatchParameters,
+    SyntheticParameters,
+)
+from unetr.training.patches import cut_patches, vary
+from unetr.training.sheet import write_sheet
+from unetr.training.synthetic import HeadGenerator, head_of
+from unetr.training.vessels import Strokes, paint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def pack(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pack(tmp_path_factory.mktemp("heads"))
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def generator(pack: Path, seed: int = 1, **parameters: object) -> HeadGenerator:
+    settings = SyntheticParameters.model_validate_json(json.dumps(parameters))
+    return HeadGenerator(HeadStore(pack, ("train",)), settings, seed=seed)
+
+
+def test_one_seed_gives_one_head(pack: Path) -> None:
+    first, again = generator(pack).make(7), generator(pack).make(7)
+    assert torch.equal(first.image, again.image)
+    assert torch.equal(first.target, again.target)
+    assert first.lesions == again.lesions
+    for other in (generator(pack).make(8), generator(pack, seed=2).make(7)):
+        assert first.image.shape != other.image.shape or not torch.equal(
+            first.image, other.image
+        )
+
+
+def test_target_is_where_the_lesions_are(pack: Path) -> None:
+    maker = generator(pack, background_share=0.0, acquisition={"slab_share": 0.0})
+    heads = [maker.make(index) for index in range(12)]
+    assert sum(len(head.lesions) for head in heads) > 5
+    for head in heads:
+        assert head.image.shape == head.target.shape == head.inside.shape
+        assert 0 <= float(head.target.min()) <= float(head.target.max()) <= 1
+        assert bool(head.target.any()) == bool(head.lesions)
+        assert not bool((head.target > 0)[~head.inside].any())
+        for lesion in head.lesions:
+            box = tuple(
+                slice(max(0, round(c) - 4), round(c) + 5) for c in lesion.centre
+            )
+            assert float(head.target[box].max()) > 0.3
+
+
+def test_no_contrast_agent_no_lesion(pack: Path) -> None:
+    maker = generator(pack, background_share=0.0, enhancement={"contrast_share": 0.0})
+    assert not any(maker.make(index).lesions for index in range(4))
+
+
+def test_image_is_scaled_as_inference_scales_it(pack: Path) -> None:
+    image = generator(pack).make(3).image * 37.0
+    volume = hd.Volume(
+        array=image.numpy(),
+        affine=np.array(
+            [[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], dtype=float
+        ),
+        coordinate_system=hd.CoordinateSystemNames.PATIENT,
+    )
+    prepared = prepare(volume, PROFILE)
+    middle = head_of(image).brain_median
+    expected = (image / middle).clamp(0, 5)[prepared.box]
+    assert torch.allclose(prepared.volume, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_real_heads_keep_their_tumour_as_truth(pack: Path) -> None:
+    maker = generator(pack, background_share=1.0, lesions={"none_share": 1.0})
+    head = maker.make(0)
+    assert head.source == "real"
+    assert not head.lesions
+    assert float(head.target.sum()) == pytest.approx(64, rel=0.1)
+
+
+def test_sizes_are_skewed_to_small() -> None:
+    draw, settings = Draw((1,), CPU), LesionParameters()
+    sizes = np.array([draw_diameter(draw, settings) for _ in range(3000)])
+    assert sizes.min() >= 2
+    assert sizes.max() <= 40
+    assert np.median(sizes) == pytest.approx(6.5, rel=0.06)
+    assert sizes.mean() > np.median(sizes)
+
+
+def test_a_painted_lesion_has_its_volume_and_brightness() -> None:
+    settings = LesionParameters(
+        median_diameter_mm=12.0,
+        diameter_spread=0.0,
+        ring_share=0.0,
+        patchy_share=0.0,
+        oedema_share=0.0,
+        faint_share=0.0,
+        level=(2.0, 2.0),
+    )
+    ratios, levels = [], []
+    for seed in range(12):
+        image = torch.full((48, 48, 48), 100.0)
+        target = torch.zeros_like(image)
+        inside = torch.ones_like(image, dtype=torch.bool)
+        place = torch.zeros_like(inside)
+        place[24, 24, 24] = True
+        canvas = Canvas(image, target, inside, inside, [(1.0, place)], 100.0)
+        painted = paint_lesions(Draw((seed,), CPU), canvas, settings, 3)
+        assert len(painted) == 1  # the others would fall onto it
+        ratios.append(float(target.sum()) / (np.pi / 6 * 12**3))
+        levels.append(float(image[target == 1].mean()))
+        assert bool((image[target == 0] == 100).all())
+    assert np.median(levels) == pytest.approx(200, rel=0.05)
+    assert 0.8 < np.median(ratios) < 1.3
+
+
+def test_a_vessel_is_as_thick_as_it_should_be() -> None:
+    image = torch.zeros(40, 20, 20)
+    points = np.stack([np.arange(5, 35), np.full(30, 10), np.full(30, 10)], axis=1)
+    strokes = Strokes(points.astype(float), np.full(30, 2.0), np.full(30, 50.0))
+    paint(image, strokes)
+    across = image[20] / 50
+    assert float(across.sum()) == pytest.approx(np.pi * 4, rel=0.1)
+    assert float(image.max()) == 50
+
+
+def test_fields_do_what_their_names_say() -> None:
+    draw = Draw((5,), CPU)
+    noise = draw.smooth((40, 40, 40), 6.0)
+    assert float(noise.std()) == pytest.approx(1, abs=0.35)
+    near = float((noise[1:] * noise[:-1]).mean() / (noise**2).mean())
+    far = float((noise[25:] * noise[:-25]).mean() / (noise**2).mean())
+    assert near > 0.9
+    assert abs(far) < 0.4
+    point = torch.zeros(21, 21, 21)
+    point[10, 10, 10] = 1
+    blurred = gaussian(point, (2.0, 0.0, 1.0))
+    assert float(blurred.sum()) == pytest.approx(1, abs=1e-3)
+    line = blurred[:, 10, 10] / blurred[:, 10, 10].sum()
+    variance = float((line * (torch.arange(21) - 10) ** 2).sum())
+    assert variance == pytest.approx(4, rel=0.05)
+    grown = dilate(point > 0, 2)
+    assert int(grown.sum()) == 125
+    assert int(erode(grown, 2).sum()) == 1
+
+
+def test_patches_centre_on_lesions_and_keep_pairs_together(pack: Path) -> None:
+    maker = generator(pack, background_share=0.0, lesions={"none_share": 0.0})
+    head = next(
+        head for head in (maker.make(index) for index in range(20)) if head.lesions
+    )
+    settings = PatchParameters(per_head=12, lesion_share=1.0, jitter=0.1)
+    patches = cut_patches(Draw((1,), CPU), head, (32, 32, 32), settings)
+    assert len(patches) == 12
+    for image, target in patches:
+        assert image.shape == target.shape == (32, 32, 32)
+        assert float(target.max()) > 0.2
+    image, target = vary(Draw((2,), CPU), patches[0], PatchParameters(gain=(1.0, 1.0)))
+    mirrored = torch.equal(target, patches[0][1].flip(2).float())
+    assert mirrored or torch.equal(target, patches[0][1].float())
+    assert 0 <= float(image.min()) <= float(image.max()) <= 5
+
+
+def test_small_heads_are_padded(pack: Path) -> None:
+    head = generator(pack).make(1)
+    size = (96, 96, 96)
+    patches = cut_patches(Draw((1,), CPU), head, size, PatchParameters(per_head=2))
+    assert patches[0][0].shape == size
+
+
+def test_the_sheet_is_a_picture(pack: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    write_sheet(generator(pack), range(2), tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as picture:
+        assert picture.size == (5 * 224, 2 * 224)
+        assert len(np.unique(np.asarray(picture))) > 20
+
+
+def test_training_never_opens_test_heads(tmp_path: Path) -> None:
+    split = make_data(tmp_path / "data")
+    pack_heads(
+        tmp_path / "data", tmp_path / "pack", parts=("train", "test"), split=split
+    )
+    everything = HeadStore(tmp_path / "pack", ("train",), split=split)
+    assert {head.part for head in everything.heads} == {"train"}
+    for attempt in (
+        {"parts": ("test",)},
+        {"parts": ("train",), "names": ("labels-0", "labels-3")},
+    ):
+        with pytest.raises(MetiaError, match="locked for testing"):
+            HeadStore(tmp_path / "pack", split=split, **attempt)
+    # Calling it a training head in the folder does not help: the source's hash counts.
+    index = tmp_path / "pack" / "index.json"
+    index.write_text(index.read_text("utf-8").replace('"test"', '"train"'), "utf-8")
+    with pytest.raises(MetiaError, match="labels-3 is locked"):
+        HeadStore(tmp_path / "pack", ("train",), split=split)
+    opened = HeadStore(tmp_path / "pack", ("train",), split=split, evaluation=True)
+    assert "labels-3" in {head.name for head in opened.heads}
+
+
+def test_a_changed_pack_is_refused(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path)
+    store = HeadStore(pack, ("train",))
+    file = pack / store.heads[0].file
+    file.write_bytes(file.read_bytes() + b"x")
+    with pytest.raises(MetiaError, match="was changed"):
+        store.load(store.heads[0])
+
+
+def test_packing_names_every_wrong_source(tmp_path: Path) -> None:
+    split = make_data(tmp_path / "data")
+    (tmp_path / "data" / "labels-0.nii.gz").unlink()
+    (tmp_path / "data" / "labels-1.nii.gz").write_bytes(b"other")
+    with pytest.raises(MetiaError) as caught:
+        pack_heads(tmp_path / "data", tmp_path / "pack", parts=("train",), split=split)
+    assert "labels-0.nii.gz is missing" in caught.value.detail
+    assert "labels-1.nii.gz is another file" in caught.value.detail
+    assert not (tmp_path / "pack").exists()
+
+
+def test_packing_keeps_labels_and_masks(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path)
+    store = HeadStore(pack, ("train",))
+    labels = store.load(store.of_kind("labels")[0])
+    assert set(np.unique(labels.values)) == {0, 2, 3, 4, 7, 8, 24, 85, 515, 516}
+    real = store.load(store.of_kind("background")[0])
+    assert real.lesions is not None
+    assert int(real.lesions.sum()) == 64
+    assert real.lesions.shape == real.values.shape
+
+
+def test_the_committed_split_parts_heads_by_content() -> None:
+    split = read_split()
+    by_part: dict[str, set[str]] = {}
+    for head in split.heads:
+        by_part.setdefault(head.part, set()).add(head.sha256)
+    assert {part: len(hashes) for part, hashes in by_part.items()} == {
+        "train": 24,
+        "validation": 1,
+        "test": 8,
+    }
+    assert not by_part["train"] & by_part["test"]
+    assert not by_part["train"] & by_part["validation"]

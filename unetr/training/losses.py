@@ -1,0 +1,64 @@
+"""Losses for small lesions, on one logit a voxel against a soft target.
+
+All take (batch, 1, slice, row, column) logits and targets of 0 to 1 and give a scalar.
+Overlap terms are computed for each patch on its own and count little where a patch
+holds no lesion, so that empty patches teach through the voxel-wise term. Computed in
+float32 whatever the network's precision. Pure.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from unetr.training.parameters import LossParameters
+
+SMOOTH = 1.0
+
+
+def lesion_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> Tensor:
+    """Compute the loss of a batch."""
+    logits, target = logits.float(), target.float()
+    overlap = _overlap_loss(torch.sigmoid(logits), target, parameters)
+    return overlap + parameters.voxel_weight * _voxel_loss(logits, target, parameters)
+
+
+def _voxel_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> Tensor:
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    if parameters.kind == "dice-focal":
+        probability = torch.sigmoid(logits)
+        # How far off, for soft targets too.
+        loss = loss * (probability - target).abs() ** parameters.focal_power
+    weight = 1 + (parameters.lesion_weight - 1) * (target > 0.1)
+    return (loss * weight).mean()
+
+
+def _overlap_loss(
+    probability: Tensor, target: Tensor, parameters: LossParameters
+) -> Tensor:
+    axes = (1, 2, 3, 4)
+    if parameters.kind == "tversky":
+        both = (probability * target).sum(axes)
+        missed = ((1 - probability) * target).sum(axes)
+        added = (probability * (1 - target)).sum(axes)
+        weighted = parameters.miss_weight * missed + (1 - parameters.miss_weight) * (
+            added
+        )
+        score = (both + SMOOTH) / (both + weighted + SMOOTH)
+    else:
+        both = (probability * target).sum(axes)
+        size = (probability**2).sum(axes) + (target**2).sum(axes)
+        score = (2 * both + SMOOTH) / (size + SMOOTH)
+    filled = (target.sum(axes) > 0).float()
+    weight = parameters.empty_weight + (1 - parameters.empty_weight) * filled
+    return ((1 - score) * weight).mean()
+
+
+def soft_dice(probability: Tensor, target: Tensor) -> Tensor:
+    """Dice at 0.5 of each patch, (batch,); 1 where both are empty."""
+    found, truth = probability >= 0.5, target >= 0.5
+    axes = (1, 2, 3, 4)
+    both = (found & truth).sum(axes)
+    size = found.sum(axes) + truth.sum(axes)
+    return torch.where(size > 0, 2 * both / size.clamp(min=1), 1.0)

@@ -1,0 +1,152 @@
+"""The Lightning module: one UNETR, one logit a voxel, and how it learns.
+
+Batches are (batch, 1, slice, row, column) pairs of image and soft target. The network
+is MONAI's with its norms as group norms (same mathematics, same state dict), channels
+last in memory. Not safe to share between threads.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor, nn
+
+from unetr.configuration import NetworkArguments
+from unetr.network import _replace_norms, build_network
+from unetr.training.configuration import TrainingConfiguration
+from unetr.training.losses import lesion_loss, soft_dice
+
+HEAD_PREFIXES = ("out.", "decoder2.")
+"""What learns from the first step where the rest is frozen."""
+
+
+def trainable_network(arguments: NetworkArguments) -> nn.Module:
+    """Build the network as it is trained: fast norms, no unused parameters."""
+    network = build_network(arguments)
+    for block in network.get_submodule("vit.blocks").children():
+        # Parameters without a gradient would stall distributed training.
+        block.norm_cross_attn = nn.Identity()
+    _replace_norms(network)
+    network.train()
+    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+
+
+def learning_rate_factor(
+    step: int, *, warmup: int, steps: int, final_share: float
+) -> float:
+    """Give the share of the learning rate: warm-up, then half a cosine."""
+    if step < warmup:
+        return (step + 1) / (warmup + 1)
+    done = min(1.0, (step - warmup) / max(1, steps - warmup))
+    return final_share + (1 - final_share) * 0.5 * (1 + math.cos(math.pi * done))
+
+
+class MetastasisModule(pl.LightningModule):
+    """Trains one network as a configuration says."""
+
+    def __init__(self, configuration: TrainingConfiguration) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self.network = trainable_network(configuration.network)
+        self._found: list[Tensor] = []
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images to one logit a voxel: lesion against none."""
+        images = images.contiguous(memory_format=torch.channels_last_3d)
+        pair: Tensor = self.network(images)
+        return (pair[:, 1:] - pair[:, :1]).float()
+
+    def training_step(self, batch: tuple[Tensor, Tensor], _: int) -> Tensor:
+        """Compute the loss of a batch."""
+        images, targets = batch
+        loss = lesion_loss(self(images), targets, self.configuration.loss)
+        self.log("train/loss", loss, prog_bar=True)
+        return loss
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
+        """Collect Dice, hits and false marks of a batch."""
+        images, targets = batch
+        logits = self(images)
+        loss = lesion_loss(logits, targets, self.configuration.loss)
+        probability = torch.sigmoid(logits)
+        filled = (targets >= 0.5).sum((1, 2, 3, 4)) > 0
+        found = ((probability >= 0.5) & (targets >= 0.5)).sum((1, 2, 3, 4)) > 0
+        marked = (probability >= 0.5).sum((1, 2, 3, 4)) > 0
+        rows = torch.stack(
+            [
+                loss.expand(len(images)),
+                soft_dice(probability, targets),
+                filled.float(),
+                found.float(),
+                (marked & ~filled).float(),
+            ],
+            dim=1,
+        )
+        self._found.append(rows)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all patches (of all processes)."""
+        rows = torch.cat(self._found)
+        self._found.clear()
+        loss, dice, filled, found, wrong = rows.unbind(1)
+        empty = (1 - filled).sum().clamp(min=1)
+        figures = {
+            "validation/loss": loss.mean(),
+            "validation/dice": (dice * filled).sum() / filled.sum().clamp(min=1),
+            "validation/hit": found.sum() / filled.sum().clamp(min=1),
+            "validation/false": wrong.sum() / empty,
+        }
+        self.log_dict(figures, prog_bar=True, sync_dist=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW; what is frozen has a learning rate of 0 until its step comes."""
+        settings, start = self.configuration.optimiser, self.configuration.start
+        head: list[nn.Parameter] = []
+        body: list[nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            (head if name.startswith(HEAD_PREFIXES) else body).append(parameter)
+        optimiser = torch.optim.AdamW(
+            [{"params": head}, {"params": body}],
+            lr=settings.learning_rate,
+            weight_decay=settings.weight_decay,
+        )
+
+        def head_factor(step: int) -> float:
+            return learning_rate_factor(
+                step,
+                warmup=settings.warmup_steps,
+                steps=settings.steps,
+                final_share=settings.final_share,
+            )
+
+        def body_factor(step: int) -> float:
+            if step < start.frozen_steps:
+                return 0.0
+            return start.body_factor * head_factor(step)
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimiser, [head_factor, body_factor]
+        )
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+
+class AveragedWeights(WeightAveraging):
+    """An exponential average of the weights, quick at first.
+
+    It is what is validated, and the ``state_dict`` of every checkpoint.
+    """
+
+    def __init__(self, decay: float) -> None:
+        def average(mean: Any, current: Any, count: Any) -> None:
+            steps = int(count)
+            share = 1 - min(decay, (1 + steps) / (10 + steps))
+            torch._foreach_lerp_(mean, current, share)
+
+        super().__init__(use_buffers=False, multi_avg_fn=average)

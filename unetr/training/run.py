@@ -1,0 +1,289 @@
+"""One training run: started, stopped, killed, resumed, exported.
+
+``train`` builds everything from a configuration and keeps ``last.ckpt`` in the output
+folder, written whole or not at all every so many steps, so that a run that was killed
+goes on from there; a run of minutes at a time ends with one too. A file says which
+configuration the folder belongs to: a changed one is refused. One run a folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import time
+import warnings
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import (
+    Callback,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    TQDMProgressBar,
+)
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+
+from errors import MetiaError
+from unetr.training.cases import check_cases
+from unetr.training.configuration import TrainingConfiguration
+from unetr.training.data import PatchData
+from unetr.training.module import AveragedWeights, MetastasisModule
+from unetr.training.transfer import read_weights, start_from
+
+LAST = "last.ckpt"
+BEST = "best.ckpt"
+FINGERPRINT = "configuration.sha256"
+
+
+class StopAfter(Callback):
+    """Ends a run after some minutes, with a checkpoint of the very step."""
+
+    def __init__(self, minutes: float, path: Path) -> None:
+        self._end = time.monotonic() + 60 * minutes
+        self._path = path
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        """Save and stop once time is up, after a whole step."""
+        if trainer.should_stop or time.monotonic() < self._end:
+            return
+        # All processes must agree.
+        if trainer.strategy.reduce_boolean_decision(True, all=False):
+            trainer.save_checkpoint(self._path)
+            trainer.should_stop = True
+
+
+def fingerprint(configuration: TrainingConfiguration) -> str:
+    """Hash what decides about the weights: not where files lie or what computes."""
+    relevant = configuration.model_dump_json(
+        exclude={
+            "output": True,
+            "hardware": True,
+            "export": True,
+            "logger": True,
+            "log_every_steps": True,
+            "checkpoint_every_steps": True,
+            "validation": True,
+            "data": {"heads", "cases"},
+            "start": {"weights"},
+        }
+    )
+    return hashlib.sha256(relevant.encode()).hexdigest()
+
+
+def train(
+    configuration: TrainingConfiguration,
+    *,
+    resume: bool = False,
+    minutes: float | None = None,
+    progress: bool = True,
+) -> Path:
+    """Train, from the start or from the last checkpoint.
+
+    Parameters
+    ----------
+    minutes : float or None
+        Stop after this long, to be resumed.
+
+    Returns
+    -------
+    Path
+        The last checkpoint.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid`` where the data have faults, the folder holds another
+        run, or there is no such device; ``model-invalid`` for weights to start from.
+    """
+    refuse_bad_cases(configuration)
+    output = Path(configuration.output)
+    last = output / LAST
+    step = _prepare_folder(configuration, output, resume=resume)
+    _set_up_torch(configuration)
+    pl.seed_everything(configuration.seed + step, workers=True, verbose=False)
+    module = MetastasisModule(configuration)
+    if configuration.start.weights is not None and step == 0:
+        start_from(module.network, read_weights(Path(configuration.start.weights)))
+    trainer = _trainer(configuration, output, step, minutes, progress=progress)
+    with warnings.catch_warnings():
+        # Resumed amid an endless epoch: the stream starts anew by design.
+        warnings.filterwarnings("ignore", ".*mid-epoch.*|.*resumable.*")
+        warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
+        trainer.fit(
+            module,
+            datamodule=PatchData(configuration, start_step=step),
+            ckpt_path=str(last) if step else None,
+            weights_only=False,
+        )
+    if trainer.global_step >= configuration.optimiser.steps:
+        trainer.save_checkpoint(output / "finished.ckpt", weights_only=True)
+    return last
+
+
+def refuse_bad_cases(configuration: TrainingConfiguration) -> None:
+    """Look at all cases before anything else.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid``, naming every serious fault.
+    """
+    if configuration.data.cases is None:
+        return
+    faults = [
+        f"{fault.case}: {fault.text}"
+        for fault in check_cases(Path(configuration.data.cases))
+        if fault.serious
+    ]
+    if faults:
+        raise MetiaError(
+            "configuration-invalid",
+            "Cases cannot be used. " + " ".join(faults),
+            {"faults": faults},
+        )
+
+
+def _prepare_folder(
+    configuration: TrainingConfiguration, output: Path, *, resume: bool
+) -> int:
+    """Give the step to go on from: 0 for a new run."""
+    own = fingerprint(configuration)
+    mark, last = output / FINGERPRINT, output / LAST
+    if resume and last.exists():
+        if not mark.exists() or mark.read_text("utf-8").strip() != own:
+            raise MetiaError(
+                "configuration-invalid",
+                "The folder belongs to a run of another configuration: use another "
+                "output, or undo the change.",
+            )
+        return int(read_checkpoint(last)["global_step"])
+    if last.exists():
+        raise MetiaError(
+            "output-exists", "The output folder holds a run: add --resume."
+        )
+    output.mkdir(parents=True, exist_ok=True)
+    mark.write_text(own + "\n", "utf-8")
+    return 0
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint of one's own run; only tensors and plain values.
+
+    Raises
+    ------
+    MetiaError
+        ``model-invalid``.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+        raise MetiaError(
+            "model-invalid", f"{path.name} is no checkpoint of a training run."
+        ) from error
+    return dict(content)
+
+
+def _set_up_torch(configuration: TrainingConfiguration) -> None:
+    hardware = configuration.hardware
+    if hardware.accelerator == "cuda" and not torch.cuda.is_available():
+        raise MetiaError("configuration-invalid", "There is no CUDA device.")
+    if hardware.generator == "cuda" and not torch.cuda.is_available():
+        raise MetiaError("configuration-invalid", "There is no CUDA device.")
+    if hardware.threads:
+        torch.set_num_threads(hardware.threads)
+    torch.set_float32_matmul_precision("high")
+    # What it says at this level is about itself.
+    for name in ("pytorch_lightning", "lightning.pytorch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
+def _trainer(
+    configuration: TrainingConfiguration,
+    output: Path,
+    step: int,
+    minutes: float | None,
+    *,
+    progress: bool,
+) -> pl.Trainer:
+    settings, hardware = configuration.optimiser, configuration.hardware
+    every = configuration.validation.every_steps * settings.accumulate
+    batches = settings.steps * settings.accumulate
+    return pl.Trainer(
+        accelerator={"cuda": "gpu"}.get(hardware.accelerator, hardware.accelerator),
+        devices=hardware.devices,
+        strategy="ddp" if hardware.devices > 1 else "auto",
+        precision="bf16-mixed" if hardware.precision == "bf16" else "32-true",
+        max_epochs=1,
+        limit_train_batches=batches,
+        val_check_interval=min(every, batches),
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip or None,
+        deterministic=hardware.deterministic,
+        benchmark=not hardware.deterministic,
+        use_distributed_sampler=False,
+        log_every_n_steps=configuration.log_every_steps,
+        enable_progress_bar=progress,
+        enable_model_summary=False,
+        default_root_dir=output,
+        logger=_logger(configuration, output, step),
+        callbacks=_callbacks(configuration, output, minutes, progress=progress),
+    )
+
+
+def _callbacks(
+    configuration: TrainingConfiguration,
+    output: Path,
+    minutes: float | None,
+    *,
+    progress: bool,
+) -> list[Callback]:
+    callbacks: list[Callback] = [LearningRateMonitor("step")]
+    if configuration.optimiser.ema_decay > 0:
+        callbacks.append(AveragedWeights(configuration.optimiser.ema_decay))
+    if progress:
+        callbacks.append(TQDMProgressBar(refresh_rate=configuration.log_every_steps))
+    if minutes is not None:
+        callbacks.append(StopAfter(minutes, output / LAST))
+    shared: dict[str, Any] = {
+        "dirpath": output,
+        "enable_version_counter": False,
+        "auto_insert_metric_name": False,
+    }
+    callbacks.append(
+        ModelCheckpoint(
+            filename=Path(LAST).stem,
+            every_n_train_steps=configuration.checkpoint_every_steps,
+            save_top_k=1,
+            **shared,
+        )
+    )
+    callbacks.append(
+        ModelCheckpoint(
+            filename=Path(BEST).stem,
+            monitor="validation/dice",
+            mode="max",
+            save_weights_only=True,
+            **shared,
+        )
+    )
+    return callbacks
+
+
+def _logger(configuration: TrainingConfiguration, output: Path, step: int) -> Logger:
+    version = f"from-step-{step}"
+    wish = configuration.logger
+    installed = any(
+        importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX")
+    )
+    if wish == "tensorboard" and not installed:
+        raise MetiaError("configuration-invalid", "TensorBoard is not installed.")
+    if wish == "csv" or not installed:
+        return CSVLogger(output, name="log", version=version)
+    return TensorBoardLogger(output, name="log", version=version)

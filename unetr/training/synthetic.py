@@ -1,0 +1,259 @@
+"""Synthetic post-contrast heads with metastases: the data of the bundled model.
+
+``HeadGenerator`` holds the heads of one part of a packed folder and makes image number
+``index`` of a stream from the seed alone, on CPU or CUDA: labels are warped and painted
+(``anatomy``), what enhances anyway is added (``enhancement``), then the metastases
+(``lesions``), then the scanner (``acquisition``); a share of the heads are real images
+with painted lesions. Images are (slice, row, column) = (head, posterior, left), 1 mm
+voxels, divided by the brain's median exactly as ``unetr.preprocessing`` does for the
+rule ``brain-median``. One generator a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from errors import MetiaError
+from unetr.head import COARSE_MM, Head, find_head
+from unetr.training.acquisition import acquire, acquire_again
+from unetr.training.anatomy import Anatomy, draw_anatomy
+from unetr.training.enhancement import enhance
+from unetr.training.fields import Draw, dilate, erode, interpolate_axis
+from unetr.training.heads import HeadStore, PackedHead, StoredHead
+from unetr.training.lesions import (
+    Canvas,
+    PaintedLesion,
+    draw_count,
+    paint_lesions,
+)
+from unetr.training.parameters import LesionParameters, SyntheticParameters
+
+CLIP = (0.0, 5.0)
+"""Of images in units of the brain's median; part of the profile of exported models."""
+CPU = torch.device("cpu")
+NECK_SHARE = 0.35
+"""Lowest part of a real image, in which no lesion is painted: face and neck."""
+
+SKULL_MM = 14.0
+"""Scalp and skull of a real image; brightness then parts brain from bone."""
+
+
+@dataclass(frozen=True)
+class SyntheticHead:
+    """One image with its truth; tensors are (slice, row, column).
+
+    Attributes
+    ----------
+    image : Tensor, float32
+        In units of the brain's median, clipped to ``CLIP``.
+    target : Tensor, float32
+        Share of each voxel that is lesion, 0 to 1.
+    inside : Tensor of bool
+        The inside of the skull, roughly.
+    lesions : tuple of PaintedLesion
+    source : str
+        Name of the head it was made from.
+    """
+
+    image: Tensor
+    target: Tensor
+    inside: Tensor
+    lesions: tuple[PaintedLesion, ...]
+    source: str
+
+
+@dataclass(frozen=True)
+class _Background:
+    """A real image on the 1 mm grid, with what does not depend on the draw."""
+
+    image: Tensor
+    lesions: Tensor
+    inside: Tensor
+    reference: float
+
+
+def head_of(image: Tensor) -> Head:
+    """Find the head as inference does, on block means made where the image lies."""
+    blocks = functional.avg_pool3d(
+        image[None, None], int(COARSE_MM), ceil_mode=True, count_include_pad=False
+    )[0, 0]
+    return find_head(blocks.cpu().numpy(), (COARSE_MM,) * 3)
+
+
+def normalise(image: Tensor) -> Tensor:
+    """Divide by the brain's median and clip."""
+    return (image / max(head_of(image).brain_median, 1e-6)).clamp(*CLIP)
+
+
+class HeadGenerator:
+    """Makes the images of one stream.
+
+    Parameters
+    ----------
+    store : HeadStore
+    parameters : SyntheticParameters
+    seed : int
+    device : torch.device
+    """
+
+    def __init__(
+        self,
+        store: HeadStore,
+        parameters: SyntheticParameters,
+        *,
+        seed: int,
+        device: torch.device = CPU,
+    ) -> None:
+        self.store = store
+        self.parameters = parameters
+        self.seed = seed
+        self.device = device
+        self._labels = store.of_kind("labels")
+        self._backgrounds = store.of_kind("background")
+        self._cache: dict[str, Tensor | _Background] = {}
+
+    def make(self, index: int) -> SyntheticHead:
+        """Make image number `index`; the same one each time.
+
+        Raises
+        ------
+        MetiaError
+            ``input-unreadable`` where a packed head is missing or changed.
+        """
+        draw = Draw((self.seed, index), self.device)
+        real = draw.chance(self.parameters.background_share) or not self._labels
+        if real and self._backgrounds:
+            return self._from_background(draw, _choose(draw, self._backgrounds))
+        return self._from_labels(draw, _choose(draw, self._labels))
+
+    def _from_labels(self, draw: Draw, head: PackedHead) -> SyntheticHead:
+        labels = self._cache.get(head.name)
+        if not isinstance(labels, Tensor):
+            values = self.store.load(head).values
+            labels = torch.from_numpy(values.astype("int16")).to(self.device)
+            self._cache[head.name] = labels
+        anatomy = draw_anatomy(draw, labels, self.parameters.anatomy)
+        target = torch.zeros_like(anatomy.image)
+        lesions: list[PaintedLesion] = []
+        if draw.chance(self.parameters.enhancement.contrast_share):
+            enhance(draw, anatomy, self.parameters.enhancement)
+            settings = self.parameters.lesions
+            canvas = _canvas(anatomy, target, settings)
+            lesions = paint_lesions(draw, canvas, settings, draw_count(draw, settings))
+        image = acquire(
+            draw, anatomy.image, anatomy.intracranial, self.parameters.acquisition
+        )
+        made = _finish(image, target, anatomy.intracranial, lesions, head.name)
+        if draw.chance(self.parameters.acquisition.slab_share):
+            made = _cut_slab(draw, made)
+        return made
+
+    def _from_background(self, draw: Draw, head: PackedHead) -> SyntheticHead:
+        known = self._cache.get(head.name)
+        if not isinstance(known, _Background):
+            known = _prepare_background(self.store.load(head), self.device)
+            self._cache[head.name] = known
+        image, target = known.image.clone(), known.lesions.clone()
+        inside = known.inside
+        if draw.chance(0.5):
+            image, target, inside = image.flip(2), target.flip(2), inside.flip(2)
+        brain = inside & (target < 0.01)
+        brain = brain & (image > 0.7 * known.reference)
+        brain = brain & (image < 1.25 * known.reference)
+        settings = self.parameters.lesions
+        canvas = Canvas(image, target, inside, brain, [(1.0, brain)], known.reference)
+        count = draw_count(draw, settings)
+        lesions = paint_lesions(draw, canvas, settings, count)
+        image = acquire_again(draw, image, self.parameters.acquisition)
+        return _finish(image, target, inside, lesions, head.name)
+
+
+def _choose(draw: Draw, heads: Sequence[PackedHead]) -> PackedHead:
+    return heads[draw.whole(0, len(heads) - 1)]
+
+
+def _canvas(anatomy: Anatomy, target: Tensor, settings: LesionParameters) -> Canvas:
+    junction = anatomy.grey & dilate(anatomy.white)
+    rest = 1 - settings.junction_share - settings.cerebellum_share
+    return Canvas(
+        image=anatomy.image,
+        target=target,
+        inside=anatomy.intracranial,
+        brain=anatomy.brain,
+        pools=[
+            (settings.junction_share, junction & ~anatomy.cerebellum),
+            (settings.cerebellum_share, anatomy.cerebellum),
+            (max(rest, 0.01), anatomy.brain),
+        ],
+        reference=anatomy.reference,
+    )
+
+
+def _finish(
+    image: Tensor,
+    target: Tensor,
+    inside: Tensor,
+    lesions: Sequence[PaintedLesion],
+    source: str,
+) -> SyntheticHead:
+    return SyntheticHead(normalise(image), target, inside, tuple(lesions), source)
+
+
+def _cut_slab(draw: Draw, head: SyntheticHead) -> SyntheticHead:
+    """Keep a part of the slices, as an incomplete scan has."""
+    count = head.image.shape[0]
+    kept = round(count * draw.uniform(0.5, 0.9))
+    low = draw.whole(0, count - kept)
+    part = slice(low, low + kept)
+    lesions = tuple(
+        PaintedLesion(
+            (lesion.centre[0] - low, lesion.centre[1], lesion.centre[2]),
+            lesion.diameter_mm,
+            lesion.kind,
+        )
+        for lesion in head.lesions
+        if low <= lesion.centre[0] < low + kept
+    )
+    return SyntheticHead(
+        head.image[part], head.target[part], head.inside[part], lesions, head.source
+    )
+
+
+def _prepare_background(stored: StoredHead, device: torch.device) -> _Background:
+    """Bring a real image to 1 mm, and guess the inside of its skull."""
+    image = torch.from_numpy(stored.values.astype("float32")).to(device)
+    marked = torch.zeros_like(image)
+    if stored.lesions is not None:
+        marked = torch.from_numpy(stored.lesions).to(device).float()
+    for axis, size_mm in enumerate(stored.spacing_mm):
+        count = max(1, round(image.shape[axis] * size_mm))
+        places = (torch.arange(count, device=device) + 0.5) / size_mm - 0.5
+        image = interpolate_axis(image, places, axis)
+        marked = interpolate_axis(marked, places, axis)
+    inside = _inside_skull(image)
+    if not bool(inside.any()):
+        raise MetiaError(
+            "input-unreadable", f"Head {stored.name} shows no inside of a skull."
+        )
+    return _Background(image, marked, inside, float(image[inside].median()))
+
+
+def _inside_skull(image: Tensor) -> Tensor:
+    """Take what lies well below the skin, above the face and the neck."""
+    from scipy import ndimage
+
+    head = head_of(image)
+    depth = ndimage.distance_transform_edt(head.mask, sampling=COARSE_MM)
+    deep = torch.from_numpy(depth > SKULL_MM).to(image.device)
+    for axis in range(3):
+        deep = deep.repeat_interleave(int(COARSE_MM), dim=axis)
+    deep = deep[tuple(slice(size) for size in image.shape)]
+    inside = torch.zeros(image.shape, dtype=torch.bool, device=image.device)
+    inside[tuple(slice(size) for size in deep.shape)] = deep
+    inside[: int(image.shape[0] * NECK_SHARE)] = False
+    return erode(dilate(inside))

@@ -1,0 +1,118 @@
+"""Weights to start from: any UNETR of the same shape, whatever its output was.
+
+``start_from`` fills a network from a safetensors file or a state dict saved by torch or
+Lightning; only tensors and plain values are read, nothing is executed. A different
+number of classes leaves the output layer fresh; a different window has its position
+embeddings interpolated. Everything else must fit, or is named.
+"""
+
+from __future__ import annotations
+
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from errors import MetiaError
+from unetr.network import read_safetensors
+
+PREFIXES = ("network.", "model.", "module.")
+POSITIONS = "vit.patch_embedding.position_embeddings"
+OUTPUT = re.compile(r"^out\.conv\.conv\.(weight|bias)$")
+UNUSED = re.compile(
+    r"vit\.blocks\.\d+\.(norm_)?cross_attn\."
+    r"|vit\.patch_embedding\.cls_token$"
+    r"|encoder[23]\.blocks\.\d+\.1\.conv3\.conv\.weight$"
+)
+"""Tensors that some releases of MONAI create and no UNETR uses."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """Read a state dict, bare or wrapped, under MONAI's own names.
+
+    Raises
+    ------
+    MetiaError
+        ``model-invalid`` where the file is none, or would need code to be run.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return read_safetensors(path.read_bytes())
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise MetiaError(
+            "model-invalid", f"{path.name} cannot be read: {error.strerror}."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        raise MetiaError(
+            "model-invalid",
+            f"{path.name} is no plain state dict; import it as a model first.",
+        ) from error
+    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    if not isinstance(content, Mapping):
+        raise MetiaError("model-invalid", f"{path.name} holds no state dict.")
+    tensors = {
+        str(name): value for name, value in content.items() if isinstance(value, Tensor)
+    }
+    return _without_prefix(tensors)
+
+
+def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PREFIXES:
+        inner = {
+            name.removeprefix(prefix): value
+            for name, value in tensors.items()
+            if name.startswith(prefix)
+        }
+        if inner:
+            return _without_prefix(inner)
+    return tensors
+
+
+def start_from(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Fill a network; give the names of what stays fresh.
+
+    Raises
+    ------
+    MetiaError
+        ``model-invalid``, naming what does not fit.
+    """
+    own = network.state_dict()
+    usable: dict[str, Tensor] = {}
+    misfits: list[str] = []
+    for name, tensor in tensors.items():
+        if UNUSED.search(name) and name not in own:
+            continue
+        if name not in own:
+            misfits.append(f"{name} is unknown")
+        elif tensor.shape == own[name].shape:
+            usable[name] = tensor.float()
+        elif name == POSITIONS and tensor.shape[2] == own[name].shape[2]:
+            usable[name] = _resize_positions(tensor.float(), own[name].shape[1])
+        elif not OUTPUT.match(name):
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
+            misfits.append(f"{name} is {shapes}")
+    fresh = sorted(own.keys() - usable.keys())
+    misfits += [f"{name} is missing" for name in fresh if not OUTPUT.match(name)]
+    if misfits:
+        shown = "; ".join(misfits[:6]) + (" ..." if len(misfits) > 6 else "")
+        raise MetiaError("model-invalid", f"The weights do not fit: {shown}.")
+    network.load_state_dict(usable, strict=False)
+    return fresh
+
+
+def _resize_positions(positions: Tensor, count: int) -> Tensor:
+    """Interpolate position embeddings between two cubes of patches."""
+    old, new = round(positions.shape[1] ** (1 / 3)), round(count ** (1 / 3))
+    if old**3 != positions.shape[1] or new**3 != count:
+        raise MetiaError("model-invalid", "Only cubic windows can be changed.")
+    cube = positions[0].T.reshape(1, -1, old, old, old)
+    cube = functional.interpolate(
+        cube, size=(new,) * 3, mode="trilinear", align_corners=True
+    )
+    return cube.reshape(positions.shape[2], count).T[None].contiguous()
