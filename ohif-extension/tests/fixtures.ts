@@ -22,6 +22,8 @@ export function lesion(number: number, change: Partial<Lesion> = {}): Lesion {
     short_axis_mm: [[5, -4, 5], [5, 4, 5]],
     centroid_mm: [5, 0, 5],
     colour: [230, 159, 0],
+    voxel_count: 500,
+    warnings: [],
     ...change,
   };
 }
@@ -40,6 +42,10 @@ export function result(id: string, change: Partial<Result> = {}): Result {
     lesion_count: lesions.length,
     lesions,
     warnings: [],
+    series_choice: [],
+    tilt_deg: 0,
+    resampled: false,
+    dropped_small: 0,
     parameters: {},
     timings_s: {},
     device: 'cpu',

@@ -75,6 +75,7 @@ const en = {
   'lesion.column.confidence.long': 'Mean probability the model gives to the voxels of the lesion',
   'lesion.column.size.long': 'Longest diameter and the one perpendicular to it, in one axial slice',
   'lesion.go': 'Go to {name}',
+  'lesion.cut': 'Reaches the edge of the image: it may be larger than measured.',
   'lesion.list': 'Lesions, largest first',
   'note.ready.title': 'Segmentation ready',
   'note.failed.title': 'The segmentation failed',

@@ -77,6 +77,7 @@ const fr: Words = {
   'lesion.column.confidence.long': 'Probabilité moyenne donnée par le modèle aux voxels de la lésion',
   'lesion.column.size.long': 'Plus grand diamètre et son perpendiculaire, dans une même coupe axiale',
   'lesion.go': 'Aller à {name}',
+  'lesion.cut': 'Atteint le bord de l’image : elle peut être plus grande que mesuré.',
   'lesion.list': 'Lésions, la plus grande en premier',
   'note.ready.title': 'Segmentation prête',
   'note.failed.title': 'La segmentation a échoué',

@@ -37,6 +37,7 @@ export function LesionTable({ state, controller, words, result }: PartProps & { 
             lesion={lesion}
             language={words.language}
             label={words.t('lesion.go', { name: lesion.name })}
+            caution={lesion.warnings.includes('touches-border') ? words.t('lesion.cut') : null}
             selected={lesion.id === state.selectedLesionId}
             onSelect={() => void controller.select(lesion)}
           />
@@ -50,11 +51,12 @@ interface RowProps {
   lesion: Lesion;
   language: string;
   label: string;
+  caution: string | null;
   selected: boolean;
   onSelect: () => void;
 }
 
-function Row({ lesion, language, label, selected, onSelect }: RowProps) {
+function Row({ lesion, language, label, caution, selected, onSelect }: RowProps) {
   return (
     <tr
       className={selected ? 'metia-selected' : undefined}
@@ -73,6 +75,11 @@ function Row({ lesion, language, label, selected, onSelect }: RowProps) {
         >
           <span className="metia-swatch" style={{ background: `rgb(${lesion.colour.join(' ')})` }} />
           {lesion.name}
+          {caution && (
+            <span className="metia-caution" role="img" aria-label={caution} title={caution}>
+              ⚠
+            </span>
+          )}
         </button>
       </th>
       <td>
