@@ -41,6 +41,7 @@ class KnownAnswer:
 
     threshold = 0.5
     minimum_volume_mm3 = 10.0
+    device = "none"
 
     def __init__(self, occupancy: hd.Volume, run: int) -> None:
         self._occupancy = occupancy
@@ -55,7 +56,7 @@ class KnownAnswer:
         cancelled: Callable[[], bool],
     ) -> Prediction:
         """Answer with the truth."""
-        return Prediction(self._occupancy.match_geometry(image, tol=1e-3), "none")
+        return Prediction(self._occupancy.match_geometry(image, tol=1e-3), self.device)
 
 
 class Reporter:

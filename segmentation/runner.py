@@ -86,9 +86,15 @@ class SegmentationRunner:
         self._archive = archive or open_archive(settings)
         self._predictor: Predictor | None = None
 
-    def warm_up(self) -> None:
-        """Load the default model, so that the first job need not wait for it."""
-        self._load(choose_model(self._settings, self._engine, None))
+    def warm_up(self) -> str:
+        """Load the default model, so that the first job need not wait for it.
+
+        Returns
+        -------
+        str
+            The device it computes on.
+        """
+        return self._load(choose_model(self._settings, self._engine, None)).device
 
     def __call__(self, job: Job, context: RecordingPort) -> None:
         """Run one job to its end.

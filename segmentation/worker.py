@@ -314,9 +314,10 @@ def _make_segmentation(settings: Settings, engine: Engine) -> tuple[RunJob, str]
     # Only here: whoever imports this module for its types loads no pipeline.
     from segmentation.runner import SegmentationRunner
 
+    # The computing gives way to the answers of the web on the same machine.
+    os.nice(settings.worker_niceness)
     runner = SegmentationRunner(settings, engine)
-    runner.warm_up()
-    return runner, settings.device
+    return runner, runner.warm_up()
 
 
 if __name__ == "__main__":

@@ -90,6 +90,7 @@ class UnetrInference:
         self._inference = inference
         self._window = inference.window
         self._device = device
+        self.device = describe_device(device)
         self._precision = precision
         self._threads = set_threads(threads)
         self.plans: tuple[Plan, ...] = plans(device)
@@ -123,7 +124,7 @@ class UnetrInference:
         steps.reach(1.0)
         return Answer(
             probability=probability,
-            device=describe_device(self._device),
+            device=self.device,
             parameters=self._parameters(plan, retries),
             timings_s=steps.timings_s,
         )

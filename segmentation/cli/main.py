@@ -40,6 +40,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "segmentation.cli.training:train",
         "Train or fine-tune a network.",
     ),
+    "evaluate": (
+        "segmentation.cli.evaluation:evaluate",
+        "Measure how well a model finds lesions.",
+    ),
     "synthetic": (
         "segmentation.cli.training:synthetic",
         "Synthetic heads with metastases, to train on.",

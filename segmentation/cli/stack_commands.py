@@ -85,6 +85,7 @@ def init() -> None:
         archive="orthanc:8042",
         archive_password=password,
         run_dir=Path("/tmp"),  # noqa: S108 - a tmpfs of the container's own
+        secure=get_settings().cookie_secure,
     )
     _tell_password(prepare_database(get_settings()))
 

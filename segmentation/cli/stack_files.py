@@ -59,6 +59,7 @@ def write_proxy_configuration(
     archive: str,
     archive_password: str,
     run_dir: Path,
+    secure: bool,
 ) -> None:
     """Write nginx's configuration from the template.
 
@@ -76,6 +77,8 @@ def write_proxy_configuration(
         Added to requests for images, so that it never reaches the browser.
     run_dir : Path
         Where nginx may write its temporary files.
+    secure : bool
+        Browsers come over HTTPS, through a TLS proxy in front.
     """
     text = fill_template(
         (ROOT / "orthanc" / "nginx.conf.template").read_text("utf-8"),
@@ -88,6 +91,7 @@ def write_proxy_configuration(
                 ARCHIVE_USER, archive_password
             ),
             "METIA_PROXY_RUN": str(run_dir),
+            "METIA_SCHEME": "https" if secure else "http",
         },
     )
     if os.geteuid() == 0:

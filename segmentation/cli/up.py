@@ -25,7 +25,7 @@ from pathlib import Path
 
 from errors import MetiaError
 from segmentation.cli import stack_files
-from settings import ROOT
+from settings import ROOT, Settings
 
 VIEWER_ROOT = ROOT / "ohif-extension" / "dist"
 _START_TIMEOUT_S = 120.0
@@ -261,6 +261,7 @@ class LocalStack:
             archive=f"127.0.0.1:{self.archive_port}",
             archive_password=password,
             run_dir=self._folder("run/nginx"),
+            secure=Settings().cookie_secure,
         )
 
 

@@ -65,6 +65,8 @@ def why_not_measurable(
     if seen is None or seen.state is not State.MEASURED:
         state = "not listed" if seen is None else seen.state.value.replace("_", " ")
         return [f"not measured at baseline ({state})"], False
+    if not _has_value(seen, protocol):
+        return ["radiation necrosis suspected, which by protocol has no value"], False
     assert seen.longest_tenths_mm is not None  # noqa: S101 - measured
     reasons = []
     if lesion.kind in rules.non_measurable:
@@ -77,6 +79,11 @@ def why_not_measurable(
         )
     sizes, assumed = _small_sides(seen, protocol, rules)
     return reasons + sizes, assumed and not reasons
+
+
+def _has_value(seen: Observation, protocol: Protocol) -> bool:
+    suspected = seen.radionecrosis_suspected and protocol.radionecrosis != "flag"
+    return seen.state is State.MEASURED and not suspected
 
 
 def _small_sides(
@@ -145,10 +152,20 @@ class TargetChoice:
         )
         if not reasons:
             self._measurable.add(lesion.id)
-        if lesion.progressed_since_treatment is False:
-            reasons.append("treated locally before and not progressed since")
+        if self._treated_before(lesion):
+            reasons.append("treated locally before, not known to have progressed since")
         self._why[lesion.id] = reasons
         return assumed
+
+    def _treated_before(self, lesion: Lesion) -> bool:
+        if lesion.progressed_since_treatment is not None:
+            return not lesion.progressed_since_treatment
+        # After the baseline was set anew, also what was treated during the study.
+        return any(
+            seen.treated_on is not None and seen.treated_on <= self._baseline.date
+            for visit in self._case.visits
+            if (seen := visit.observations.get(lesion.id)) is not None
+        )
 
     def _choose(self, present: list[Lesion]) -> set[str]:
         limit = self._rules.targets_per_organ(self._case.protocol)
@@ -182,7 +199,8 @@ class TargetChoice:
     def _eligible(self, lesion: Lesion) -> bool:
         if lesion.role is not Role.TARGET:
             return not self._why[lesion.id]
-        if self._baseline.observations[lesion.id].state is not State.MEASURED:
+        seen = self._baseline.observations[lesion.id]
+        if not _has_value(seen, self._case.protocol):
             self._note("target-not-measured", lesion)
             return False
         if self._why[lesion.id]:

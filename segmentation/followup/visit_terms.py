@@ -294,10 +294,12 @@ class VisitTerms:
         else:
             before = self._baseline.steroids
         dose, reference = _dose(now), _dose(before)
+        if dose == reference and dose is not None:
+            return SteroidChange.STABLE
+        if dose == 0:  # Whatever it was before, it was not less.
+            return SteroidChange.DECREASED if reference else SteroidChange.STABLE
         if dose is None or reference is None:
             return SteroidChange.NOT_RECORDED
-        if dose == reference:
-            return SteroidChange.STABLE
         return SteroidChange.INCREASED if dose > reference else SteroidChange.DECREASED
 
     def steroid_free(self, visit: Visit) -> bool:

@@ -37,7 +37,7 @@ class Prediction:
     probability : highdicom.Volume
         float32 in [0, 1] per voxel, on exactly the grid of the input image.
     device : str
-        ``cpu`` or ``cuda:N (name)``.
+        What it was computed on.
     parameters : dict
         What besides the model determined the answer (window, overlap, precision ...).
     timings_s : dict
@@ -58,6 +58,8 @@ class Predictor(Protocol):
     """Probability from which a voxel counts as lesion."""
     minimum_volume_mm3: float
     """Components smaller than this are left out."""
+    device: str
+    """What it computes on: ``cpu`` or ``cuda:N (name)``."""
 
     def predict(
         self,

@@ -43,6 +43,7 @@ class ThresholdPredictor:
     """A ``Predictor`` that marks what is bright and compact."""
 
     load_s = 0.0
+    device = "cpu"
 
     def __init__(self, identity: ModelIdentity, inference: InferenceParameters) -> None:
         self.identity = identity
@@ -80,7 +81,7 @@ class ThresholdPredictor:
         finished = time.perf_counter()
         return Prediction(
             probability=image.with_array(probability),
-            device="cpu",
+            device=self.device,
             parameters={"brightness_ratio": BRIGHTNESS_RATIO},
             timings_s={
                 "preprocess": prepared - started,

@@ -1,0 +1,87 @@
+"""What the single door says while nothing, or something slow to anger, is behind it."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from segmentation.cli.stack_files import write_proxy_configuration
+from segmentation.cli.up import free_port
+
+NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+
+
+@pytest.fixture
+def door(tmp_path: Path) -> Iterator[str]:
+    if NGINX is None:
+        pytest.skip("nginx is not installed; `make setup` installs it")
+    listen = f"127.0.0.1:{free_port()}"
+    configuration = tmp_path / "nginx.conf"
+    (tmp_path / "viewer").mkdir()
+    (tmp_path / "viewer" / "index.html").write_text("viewer", "utf-8")
+    (tmp_path / "run").mkdir()
+    write_proxy_configuration(
+        configuration,
+        listen=listen,
+        viewer_root=tmp_path / "viewer",
+        api=f"127.0.0.1:{free_port()}",
+        archive=f"127.0.0.1:{free_port()}",
+        archive_password="a-password-for-tests",
+        run_dir=tmp_path / "run",
+        secure=True,
+    )
+    process = subprocess.Popen(
+        [NGINX, "-e", "stderr", "-c", str(configuration), "-g", "daemon off;"],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        for _ in range(100):
+            try:
+                httpx.get(f"http://{listen}/login", trust_env=False)
+                break
+            except httpx.ConnectError:
+                time.sleep(0.05)
+        yield f"http://{listen}"
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def test_the_api_that_is_down_is_a_problem_to_try_again(door: str) -> None:
+    answer = httpx.get(f"{door}/api/v1/jobs", trust_env=False)
+    assert answer.status_code == 503
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.headers["Retry-After"] == "5"
+    assert answer.json()["code"] == "not-ready"
+
+
+def test_a_page_says_that_it_starts_and_comes_back(door: str) -> None:
+    answer = httpx.get(f"{door}/brainmets", trust_env=False)
+    assert answer.status_code == 503
+    assert "MetIA is starting" in answer.text
+    assert "viewer" not in answer.text
+
+
+def test_images_stay_closed_while_nobody_can_say_who_asks(door: str) -> None:
+    answer = httpx.get(f"{door}/dicom-web/studies", trust_env=False)
+    assert answer.status_code == 500
+
+
+def test_a_flood_is_told_to_wait(door: str) -> None:
+    with httpx.Client(base_url=door, trust_env=False) as client:
+        answers = [client.get("/api/v1/jobs") for _ in range(500)]
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert refused
+    assert refused[0].json()["code"] == "too-many-requests"
+    assert refused[0].headers["Retry-After"] == "1"
+
+
+def test_the_configuration_is_its_owners_alone(door: str, tmp_path: Path) -> None:
+    assert (tmp_path / "nginx.conf").stat().st_mode & 0o077 == 0
+    assert "proto=https" in (tmp_path / "nginx.conf").read_text("utf-8")
