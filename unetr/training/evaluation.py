@@ -1,0 +1,333 @@
+"""How well a model finds lesions: records of cases, and what they add up to.
+
+``CaseRecord`` is what one image gave; ``summarise`` turns many into figures with 95 %
+bootstrap intervals (cases are drawn, so lesions of one head stay together). Who
+predicts and measures is the caller: nothing here knows a model. Diameters in mm,
+volumes in ml; a lesion's size is its longest axial diameter. Pure, seeded.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+BINS_MM: tuple[tuple[float, float], ...] = (
+    (0, 3),
+    (3, 5),
+    (5, 10),
+    (10, 20),
+    (20, float("inf")),
+)
+FROC_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+RESAMPLES = 1000
+
+
+@dataclass(frozen=True)
+class LesionRecord:
+    """One true lesion.
+
+    Attributes
+    ----------
+    found_diameter_mm, found_volume_ml : float or None
+        Of what was predicted for it; None where it was missed.
+    dice, hd95_mm : float
+        0 and 374 where it was missed.
+    """
+
+    diameter_mm: float
+    volume_ml: float
+    found_diameter_mm: float | None
+    found_volume_ml: float | None
+    dice: float
+    hd95_mm: float
+
+    @property
+    def found(self) -> bool:
+        """Whether anything predicted touches it."""
+        return self.found_volume_ml is not None
+
+
+@dataclass(frozen=True)
+class CaseRecord:
+    """One image.
+
+    Attributes
+    ----------
+    false_positive_diameters_mm : tuple of float
+    refused : bool
+        The answer was implausible: nothing was found.
+    froc : tuple of (int, int)
+        Found lesions and false positives at each of ``FROC_THRESHOLDS``.
+    """
+
+    name: str
+    lesions: tuple[LesionRecord, ...]
+    false_positive_diameters_mm: tuple[float, ...]
+    lesionwise_dice: float
+    lesionwise_hd95_mm: float
+    froc: tuple[tuple[int, int], ...]
+    seconds: float = 0.0
+    refused: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure with its 95 % interval; None where there is nothing to count."""
+
+    value: float | None
+    interval: tuple[float, float] | None
+    count: int
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What all cases add up to."""
+
+    cases: int
+    lesions: int
+    figures: dict[str, Figure]
+    froc: list[dict[str, float]] = field(default_factory=list)
+    agreement: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """Give plain JSON values."""
+        return {
+            "cases": self.cases,
+            "lesions": self.lesions,
+            "figures": {
+                name: {
+                    "value": figure.value,
+                    "interval": figure.interval,
+                    "count": figure.count,
+                }
+                for name, figure in self.figures.items()
+            },
+            "froc": self.froc,
+            "agreement": self.agreement,
+        }
+
+
+def froc_counts(
+    probability: NDArray[np.float32],
+    labels: NDArray[np.int32],
+    *,
+    least_voxels: float,
+) -> tuple[tuple[int, int], ...]:
+    """Count found lesions and false positives at every threshold.
+
+    Parameters
+    ----------
+    probability, labels : ndarray, (slice, row, column)
+        Labels number the true lesions.
+    least_voxels : float
+        Smaller predicted components are left out, as in the product.
+    """
+    touching = np.ones((3, 3, 3), bool)
+    near = ndimage.grey_dilation(
+        labels, footprint=ndimage.generate_binary_structure(3, 2)
+    )
+    points = []
+    for threshold in FROC_THRESHOLDS:
+        components, count = ndimage.label(probability >= threshold, touching)
+        large = np.bincount(components.ravel(), minlength=count + 1) >= least_voxels
+        large[0] = False
+        kept = np.where(large[components], components, 0)
+        pairs = kept[near > 0]
+        hits = np.unique(near[near > 0][pairs > 0])
+        matched = np.unique(pairs[pairs > 0])
+        points.append((len(hits), int(large.sum()) - len(matched)))
+    return tuple(points)
+
+
+def bin_name(bounds: tuple[float, float]) -> str:
+    """Name a bin of sizes."""
+    low, high = bounds
+    if low == 0:
+        return f"< {high:g} mm"
+    return f">= {low:g} mm" if high == float("inf") else f"{low:g}-{high:g} mm"
+
+
+Statistic = Callable[[Sequence[CaseRecord]], tuple[float | None, int]]
+
+
+def _sensitivity(bounds: tuple[float, float]) -> Statistic:
+    def compute(cases: Sequence[CaseRecord]) -> tuple[float | None, int]:
+        hits = [
+            lesion.found
+            for case in cases
+            for lesion in case.lesions
+            if bounds[0] <= lesion.diameter_mm < bounds[1]
+        ]
+        return (float(np.mean(hits)) if hits else None), len(hits)
+
+    return compute
+
+
+def _median_dice(bounds: tuple[float, float]) -> Statistic:
+    def compute(cases: Sequence[CaseRecord]) -> tuple[float | None, int]:
+        scores = [
+            lesion.dice
+            for case in cases
+            for lesion in case.lesions
+            if lesion.found and bounds[0] <= lesion.diameter_mm < bounds[1]
+        ]
+        return (float(np.median(scores)) if scores else None), len(scores)
+
+    return compute
+
+
+def _mean(values: Callable[[CaseRecord], float]) -> Statistic:
+    def compute(cases: Sequence[CaseRecord]) -> tuple[float | None, int]:
+        numbers = [values(case) for case in cases]
+        return (float(np.mean(numbers)) if numbers else None), len(numbers)
+
+    return compute
+
+
+EVERY = (0.0, float("inf"))
+
+
+def _statistics() -> dict[str, Statistic]:
+    named: dict[str, Statistic] = {
+        "sensitivity": _sensitivity(EVERY),
+        "sensitivity 10 mm and more": _sensitivity((10, float("inf"))),
+    }
+    for bounds in BINS_MM:
+        named[f"sensitivity {bin_name(bounds)}"] = _sensitivity(bounds)
+    named["false positives a scan"] = _mean(
+        lambda case: float(len(case.false_positive_diameters_mm))
+    )
+    named["median Dice of found lesions"] = _median_dice(EVERY)
+    for bounds in BINS_MM:
+        named[f"median Dice {bin_name(bounds)}"] = _median_dice(bounds)
+    named["lesion-wise Dice (BraTS-METS)"] = _mean(lambda case: case.lesionwise_dice)
+    named["lesion-wise HD95 (BraTS-METS), mm"] = _mean(
+        lambda case: case.lesionwise_hd95_mm
+    )
+    return named
+
+
+def summarise(cases: Sequence[CaseRecord], *, seed: int = 1) -> Summary:
+    """Add up all cases, with bootstrap intervals."""
+    random = np.random.default_rng(seed)
+    draws = [random.integers(0, len(cases), len(cases)) for _ in range(RESAMPLES)]
+    figures = {}
+    for name, statistic in _statistics().items():
+        value, count = statistic(cases)
+        figures[name] = Figure(value, _interval(cases, statistic, draws), count)
+    return Summary(
+        cases=len(cases),
+        lesions=sum(len(case.lesions) for case in cases),
+        figures=figures,
+        froc=_froc(cases),
+        agreement={
+            "diameter_mm": _agreement(pairs(cases, "diameter_mm")),
+            "volume_ml": _agreement(pairs(cases, "volume_ml")),
+        },
+    )
+
+
+def _interval(
+    cases: Sequence[CaseRecord],
+    statistic: Statistic,
+    draws: Sequence[NDArray[np.int64]],
+) -> tuple[float, float] | None:
+    values = [statistic([cases[place] for place in draw])[0] for draw in draws]
+    known = [value for value in values if value is not None]
+    if not known:
+        return None
+    low, high = np.percentile(known, (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _froc(cases: Sequence[CaseRecord]) -> list[dict[str, float]]:
+    total = sum(len(case.lesions) for case in cases)
+    return [
+        {
+            "threshold": threshold,
+            "sensitivity": (
+                sum(case.froc[place][0] for case in cases) / total if total else 0.0
+            ),
+            "false_positives_a_scan": (
+                sum(case.froc[place][1] for case in cases) / len(cases)
+            ),
+        }
+        for place, threshold in enumerate(FROC_THRESHOLDS)
+    ]
+
+
+def pairs(cases: Sequence[CaseRecord], what: str) -> list[tuple[float, float]]:
+    """Give (true, found) for every lesion that was found."""
+    return [
+        (getattr(lesion, what), getattr(lesion, f"found_{what}"))
+        for case in cases
+        for lesion in case.lesions
+        if lesion.found
+    ]
+
+
+def _agreement(values: Sequence[tuple[float, float]]) -> dict[str, float]:
+    """Bland and Altman: mean difference (found less true) and limits of agreement."""
+    if len(values) < 2:
+        return {"count": len(values)}
+    differences = np.array([found - true for true, found in values])
+    bias, spread = float(differences.mean()), float(differences.std(ddof=1))
+    return {
+        "count": len(values),
+        "bias": bias,
+        "lower_limit": bias - 1.96 * spread,
+        "upper_limit": bias + 1.96 * spread,
+        "mean_absolute": float(np.abs(differences).mean()),
+    }
+
+
+def case_table(cases: Sequence[CaseRecord]) -> str:
+    """Give one row a case, as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(
+        (
+            "case",
+            "lesions",
+            "found",
+            "false_positives",
+            "lesionwise_dice",
+            "lesionwise_hd95_mm",
+            "seconds",
+        )
+    )
+    for case in cases:
+        writer.writerow(
+            (
+                case.name,
+                len(case.lesions),
+                sum(lesion.found for lesion in case.lesions),
+                len(case.false_positive_diameters_mm),
+                round(case.lesionwise_dice, 4),
+                round(case.lesionwise_hd95_mm, 2),
+                round(case.seconds, 2),
+            )
+        )
+    return stream.getvalue()
+
+
+def lesion_table(cases: Sequence[CaseRecord]) -> str:
+    """Give one row a true lesion, as CSV."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    names = ("diameter_mm", "volume_ml", "found_diameter_mm", "found_volume_ml")
+    writer.writerow(("case", *names, "dice", "hd95_mm"))
+    for case in cases:
+        for lesion in case.lesions:
+            values = [getattr(lesion, name) for name in names]
+            shown = ["" if value is None else round(value, 4) for value in values]
+            numbers = (round(lesion.dice, 4), round(lesion.hd95_mm, 2))
+            writer.writerow((case.name, *shown, *numbers))
+    return stream.getvalue()
