@@ -1,11 +1,13 @@
-"""What a figure needs beside it: the machine it was measured on, and its spread."""
+"""What every benchmark needs: the machine beside its figures, a way to tell them."""
 
 from __future__ import annotations
 
+import argparse
+import json
 import os
 import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -40,3 +42,30 @@ def spread(values: Sequence[float], digits: int = 4) -> dict[str, float]:
         "max": round(max(values), digits),
         "runs": len(values),
     }
+
+
+def tell(
+    description: str, measure: Callable[[int], dict[str, object]], times: int
+) -> None:
+    """Measure, print the figures as JSON, and keep them where ``--json`` says.
+
+    Parameters
+    ----------
+    description : str
+        What is measured.
+    measure : Callable
+        Takes the number given with ``--times``: runs, repeats or seconds.
+    times : int
+        Default of that number.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--times", type=int, default=times)
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    text = json.dumps(
+        {"what": description, "machine": describe_machine()} | measure(options.times),
+        indent=2,
+    )
+    print(text)
+    if options.json:
+        options.json.write_text(text + "\n", "utf-8")

@@ -5,13 +5,11 @@ taken out by a predictor that answers at once with the known lesions of a synthe
 head, so that every other step has its true work: seven lesions to measure, write,
 store, read back, compare and record.
 
-    python -m benchmarks.overhead [--runs N] [--json FILE]
+    python -m benchmarks.overhead [--times RUNS] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -20,7 +18,7 @@ from pathlib import Path
 
 import highdicom as hd
 
-from benchmarks.machine import describe_machine, spread
+from benchmarks.machine import spread, tell
 from db.engine import Engine, make_engine, transaction
 from db.jobs import Job
 from db.schema import upgrade
@@ -98,8 +96,6 @@ def measure(runs: int) -> dict[str, object]:
                     steps.setdefault(step, []).append(seconds)
     totals = [sum(values) for values in zip(*steps.values(), strict=True)]
     return {
-        "what": "seconds a step beyond the network, 160x256x256, seven lesions, warm",
-        "machine": describe_machine(),
         "steps": {step: spread(values) for step, values in steps.items()},
         "total": spread(totals),
         "target_s": TARGET_S,
@@ -130,18 +126,9 @@ def _run_once(
     return seen
 
 
-def main() -> None:
-    """Print the figures, and keep them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    figures = measure(options.runs)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    tell(
+        "seconds a step beyond the network, 160x256x256, seven lesions, warm",
+        measure,
+        times=7,
+    )

@@ -4,20 +4,17 @@ Starts the whole system, opens the sample study like a viewer does, and measures
 kind of request through nginx, first with an idle worker, then while jobs keep the
 worker busy.
 
-    python -m benchmarks.responsiveness [--seconds N] [--json FILE]
+    python -m benchmarks.responsiveness [--times SECONDS] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import httpx
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import tell
 from benchmarks.running import running_system
 from segmentation.phantoms import draw_sample_visit
 
@@ -25,7 +22,7 @@ TARGET_P99_MS = 100.0
 _PAUSE_S = 0.02
 
 
-def measure(seconds: float) -> dict[str, object]:
+def measure(seconds: int) -> dict[str, object]:
     """Measure for `seconds` idle and for `seconds` busy."""
     visit = draw_sample_visit(1)
     with running_system(METIA_DEFAULT_MODEL="unetr-seeded") as system:
@@ -35,8 +32,6 @@ def measure(seconds: float) -> dict[str, object]:
             idle = _sample(client, requests, seconds)
             busy, jobs = _sample_busy(client, requests, visit.study_uid, seconds)
     return {
-        "what": "milliseconds an answer through nginx, one client",
-        "machine": describe_machine(),
         "idle": idle,
         "while a network computes": busy,
         "jobs finished meanwhile": jobs,
@@ -101,18 +96,5 @@ def _percentiles(values: list[float]) -> dict[str, float]:
     }
 
 
-def main() -> None:
-    """Print the figures, and keep them where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seconds", type=float, default=40.0)
-    parser.add_argument("--json", type=Path)
-    options = parser.parse_args()
-    figures = measure(options.seconds)
-    text = json.dumps(figures, indent=2)
-    print(text)
-    if options.json:
-        options.json.write_text(text + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    tell("milliseconds an answer through nginx, one client", measure, times=40)

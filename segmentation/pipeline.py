@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import highdicom as hd
 import numpy as np
@@ -44,6 +44,8 @@ Step = Literal[
     "store",
     "record",
 ]
+STEPS: tuple[str, ...] = get_args(Step)
+"""All steps, in their order."""
 
 _PLAUSIBLE_LESIONS = 200
 """More components than any head holds: the model has misread the image."""

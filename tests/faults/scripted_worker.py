@@ -18,20 +18,10 @@ from db.studies import Patient, Series, Study, upsert_study
 from errors import MetiaError
 from segmentation.job_context import JobContext
 from segmentation.jobs import Job
+from segmentation.pipeline import STEPS
 from segmentation.worker import RunJob, run_worker
 from settings import Settings
 from tests.contract.sample_rows import SERIES_UID, make_record
-
-STEPS = (
-    "waiting",
-    "fetch",
-    "volume",
-    "predict",
-    "lesions",
-    "segmentation",
-    "store",
-    "record",
-)
 
 
 class ScriptedRun:

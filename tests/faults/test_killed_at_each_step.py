@@ -27,20 +27,11 @@ from db.results import list_results
 from db.schema import upgrade
 from segmentation.jobs import Job, JobQueue
 from segmentation.phantoms import LesionSpec, Visit, dicom_series, sample_head
+from segmentation.pipeline import STEPS
 from settings import Settings
 from tests.orthanc_server import OrthancServer
 
 ROOT = Path(__file__).parents[2]
-STEPS = (
-    "waiting",
-    "fetch",
-    "volume",
-    "predict",
-    "lesions",
-    "segmentation",
-    "store",
-    "record",
-)
 LEASE_S = 2.0
 _LESIONS = (LesionSpec.ball((36, 10, 22), 22.0), LesionSpec.ball((-34, -20, 12), 26.0))
 
