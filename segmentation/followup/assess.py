@@ -19,6 +19,7 @@ from segmentation.followup.confirmation import (
 )
 from segmentation.followup.immunotherapy import Watch
 from segmentation.followup.overall import Decision, Terms, decide
+from segmentation.followup.periods import periods_of
 from segmentation.followup.reasons import Reason
 from segmentation.followup.results import (
     Assessment,
@@ -61,7 +62,7 @@ def assess(case: Case, rules: RuleSet) -> Assessment:
     Assessment
         Visits in order of date; the last period is the current one.
     """
-    spans = _periods(case)
+    spans = periods_of(case)
     first = spans[0][0][0]
     answers = [_before(visit) for visit in case.visits if visit.date < first.date]
     periods = []
@@ -76,48 +77,6 @@ def assess(case: Case, rules: RuleSet) -> Assessment:
         visits=tuple(answers),
         periods=tuple(periods),
     )
-
-
-def _periods(case: Case) -> list[tuple[list[Visit], list[Reason]]]:
-    """Cut the visits at the baseline and at its re-settings."""
-    by_id = {visit.id: visit for visit in case.visits}
-    notes: list[Reason] = []
-    start = case.treatment_start
-    if case.baseline is not None:
-        baseline = by_id[case.baseline]
-    else:
-        before = [v for v in case.visits if start is None or v.date <= start]
-        baseline = (
-            (before[0] if start is None else before[-1]) if before else (case.visits[0])
-        )
-    if start is not None:
-        notes = _timing_notes(case, baseline, start)
-    reasons = {baseline.date: notes}
-    for reset in case.resets:
-        day = by_id[reset.visit].date
-        if day > baseline.date:
-            text = f"The comparison starts anew at {reset.visit}: {reset.reason}"
-            reasons[day] = [Reason("baseline-reset", text)]
-    days = sorted(reasons)
-    ends = [*days[1:], None]
-    return [
-        (
-            [v for v in case.visits if v.date >= day and (not end or v.date < end)],
-            reasons[day],
-        )
-        for day, end in zip(days, ends, strict=True)
-    ]
-
-
-def _timing_notes(case: Case, baseline: Visit, start: date) -> list[Reason]:
-    if baseline.date > start:
-        text = "The baseline lies after the start of treatment."
-        return [Reason("baseline-after-treatment-start", text)]
-    days, most = (start - baseline.date).days, case.protocol.baseline_max_days
-    if days > most:
-        text = f"The baseline is {days} days before treatment; {most} are allowed."
-        return [Reason("baseline-too-old", text)]
-    return []
 
 
 def _before(visit: Visit) -> VisitAssessment:
