@@ -38,7 +38,9 @@ from segmentation.followup.case import (
     SteroidUse,
     Visit,
 )
+from segmentation.followup.periods import baseline_of
 
+_LONGEST_NAME = 40
 SCHEMA_PATH = Path(__file__).resolve().parent / "case_schema.json"
 _BEFORE_BASELINE = {
     "none": None,
@@ -108,7 +110,7 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
     if len(members) != len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise MetiaError("invalid-input", f"The member {twice!r} is given twice.")
+        raise MetiaError("invalid-input", f"The member {_named(twice)} is given twice.")
     return members
 
 
@@ -135,7 +137,7 @@ def _in_words(fault: Any) -> str:
     if fault.validator == "additionalProperties":
         known = set(fault.schema.get("properties", {}))
         extra = sorted(str(name) for name in set(fault.instance) - known)
-        return f"{extra[0]!r} is not a documented member"
+        return f"{_named(extra[0])} is not a documented member"
     if fault.validator == "required":
         missing = [name for name in limit if name not in fault.instance]
         return f"{missing[0]!r} is missing"
@@ -154,6 +156,12 @@ def _in_words(fault: Any) -> str:
         "minLength": "must not be empty",
     }
     return texts.get(fault.validator, f"breaks the rule {fault.validator!r}")
+
+
+def _named(member: str) -> str:
+    """Quote the name of a member, which whoever wrote the case has made up."""
+    cut = member if len(member) <= _LONGEST_NAME else f"{member[:_LONGEST_NAME]}..."
+    return ascii(cut)
 
 
 def _listed(values: object) -> list[object]:
@@ -189,7 +197,7 @@ class _Reader:
                 _refuse(
                     ["baseline", "resets", index, "visit"], "there is no such visit"
                 )
-        return Case(
+        case = Case(
             id=document["case_id"],
             lesions=self._lesions,
             visits=tuple(sorted(visits, key=lambda visit: visit.date)),
@@ -202,6 +210,8 @@ class _Reader:
             resets=tuple(resets),
             description=document.get("description", ""),
         )
+        _check_resets(case)
+        return case
 
     def _read_lesions(self) -> dict[str, Lesion]:
         lesions: dict[str, Lesion] = {}
@@ -302,6 +312,17 @@ class _Reader:
             projections=_whole(entry.get("projections")),
             reappearance=entry.get("reappearance", "undetermined"),
         )
+
+
+def _check_resets(case: Case) -> None:
+    first = baseline_of(case).date
+    days = {visit.id: visit.date for visit in case.visits}
+    for index, reset in enumerate(case.resets):
+        path = ["baseline", "resets", index, "visit"]
+        if days[reset.visit] <= first:
+            _refuse(path, "does not come after the baseline")
+        if reset.visit in [earlier.visit for earlier in case.resets[:index]]:
+            _refuse(path, "this visit is listed twice")
 
 
 def _protocol(switches: Mapping[str, Any]) -> Protocol:

@@ -12,26 +12,28 @@ from segmentation.followup.case import Case, Visit
 from segmentation.followup.reasons import Reason
 
 
+def baseline_of(case: Case) -> Visit:
+    """Find the first baseline: designated, else by the start of treatment."""
+    if case.baseline is not None:
+        return next(visit for visit in case.visits if visit.id == case.baseline)
+    if case.treatment_start is None:
+        return case.visits[0]
+    before = [visit for visit in case.visits if visit.date <= case.treatment_start]
+    return before[-1] if before else case.visits[0]
+
+
 def periods_of(case: Case) -> list[tuple[list[Visit], list[Reason]]]:
     """Cut the visits at the baseline and at its re-settings."""
     by_id = {visit.id: visit for visit in case.visits}
     notes: list[Reason] = []
     start = case.treatment_start
-    if case.baseline is not None:
-        baseline = by_id[case.baseline]
-    else:
-        before = [v for v in case.visits if start is None or v.date <= start]
-        baseline = (
-            (before[0] if start is None else before[-1]) if before else (case.visits[0])
-        )
+    baseline = baseline_of(case)
     if start is not None:
         notes = _timing_notes(case, baseline, start)
     reasons = {baseline.date: notes}
     for reset in case.resets:
-        day = by_id[reset.visit].date
-        if day > baseline.date:
-            text = f"The comparison starts anew at {reset.visit}: {reset.reason}"
-            reasons[day] = [Reason("baseline-reset", text)]
+        text = f"The comparison starts anew at {reset.visit}: {reset.reason}"
+        reasons[by_id[reset.visit].date] = [Reason("baseline-reset", text)]
     days = sorted(reasons)
     ends = [*days[1:], None]
     return [

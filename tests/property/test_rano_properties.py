@@ -393,7 +393,7 @@ def documents(draw: st.DrawFn) -> Document:
             optional(
                 visit=st.sampled_from(["V0"]),
                 resets=st.lists(
-                    st.sampled_from([f"V{n}" for n in range(count)]).map(
+                    st.sampled_from([f"V{n}" for n in range(1, max(count, 2))]).map(
                         lambda name: {"visit": name, "reason": "new treatment"}
                     ),
                     max_size=1,

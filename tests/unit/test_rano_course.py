@@ -221,3 +221,17 @@ def test_percentages_are_rounded_half_away_from_zero() -> None:
     assert percent(Fraction(-1, 2000)) == "-0.1 %"
     assert percent(Fraction(1, 9999)) == "0.0 %"
     assert percent(None) is None
+
+
+def test_growth_like_a_sphere_is_said_beside_the_volumes() -> None:
+    def growth(volume: float) -> bool:
+        document = case(
+            visit(0, 0, seen("A", 20, volume_ml=1)),
+            visit(1, 60, seen("A", 20, volume_ml=volume)),
+        )
+        reading = last(document).volumetric
+        assert reading is not None
+        return reading.sphere_equivalent_growth
+
+    assert not growth(1.7279)
+    assert growth(1.728)

@@ -189,3 +189,34 @@ def test_the_command_line_offers_every_rule_set() -> None:
 
     option = next(p for p in command.params if p.name == "rules_name")
     assert list(option.type.choices) == list(rule_sets())
+
+
+@pytest.mark.parametrize(
+    ("baseline", "detail"),
+    [
+        ({"visit": "V9"}, "baseline.visit: there is no such visit."),
+        (
+            {"resets": [{"visit": "V9", "reason": "x"}]},
+            "baseline.resets[0].visit: there is no such visit.",
+        ),
+        (
+            {"resets": [{"visit": "V1", "reason": "x"}]},
+            "baseline.resets[0].visit: does not come after the baseline.",
+        ),
+        (
+            {"resets": [{"visit": "V3", "reason": "x"}] * 2},
+            "baseline.resets[1].visit: this visit is listed twice.",
+        ),
+    ],
+)
+def test_a_baseline_that_cannot_be_is_refused(baseline: object, detail: str) -> None:
+    with pytest.raises(MetiaError) as caught:
+        case_from_document({**VALID, "baseline": baseline})
+    assert caught.value.detail == detail
+
+
+def test_an_unknown_member_is_quoted_in_short() -> None:
+    with pytest.raises(MetiaError) as caught:
+        case_from_document({**VALID, "x\n" * 100: 1})
+    assert "\n" not in caught.value.detail
+    assert len(caught.value.detail) < 140

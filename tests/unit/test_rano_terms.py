@@ -158,3 +158,22 @@ def test_the_clinical_state_counts_by_its_cause() -> None:
         assert last(document, RECIST_1_1).category == "SD"
     document["protocol"] = {"missing_reader_input": "not_evaluable"}
     assert last(document).category == "NE"
+
+
+def test_a_changed_technique_is_flagged() -> None:
+    later = visit(1, 60, seen("A", 20), technique_changed=True)
+    answer = last(case(visit(0, 0, seen("A", 20)), later))
+    assert (answer.category, answer.flags) == ("SD", ("technique-changed",))
+
+
+def test_progression_outside_the_brain_is_carried_along_only() -> None:
+    answer = run(
+        case(
+            visit(0, 0, seen("A", 20)),
+            visit(1, 60, seen("A", 20), extracranial_response="PD"),
+        )
+    )
+    (period,) = answer.periods
+    assert answer.visits[-1].category == "SD"
+    assert period.progression is None
+    assert period.extracranial_progression == FIRST_DAY + timedelta(days=60)
