@@ -118,6 +118,8 @@ class HardwareConfiguration(Configuration):
         training process, on its device).
     workers : int
         0: in the training process.
+    compile : bool
+        Let torch compile the network: minutes at the start, faster steps on CUDA.
     deterministic : bool
         Refuse operations that differ from run to run (slower on CUDA).
     """
@@ -128,6 +130,7 @@ class HardwareConfiguration(Configuration):
     generator: Literal["cpu", "cuda"] = "cpu"
     workers: Annotated[int, Field(ge=0, le=128)] = 1
     threads: Annotated[int, Field(ge=0, le=256)] = 0
+    compile: bool = False
     deterministic: bool = False
 
     @model_validator(mode="after")

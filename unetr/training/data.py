@@ -12,25 +12,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from unetr.configuration import IntensityNormalisation, PreprocessingProfile
-from unetr.training.cases import (
-    CaseFiles,
-    cases_for,
-    find_cases,
-    load_case,
-    lock_split,
-)
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
 from unetr.training.heads import HeadStore, Part
 from unetr.training.parameters import PatchParameters
 from unetr.training.patches import Patch, cut_patches, stack, vary
 from unetr.training.synthetic import CLIP, HeadGenerator, SyntheticHead
+
+if TYPE_CHECKING:
+    from unetr.training.cases import CaseFiles
 
 VALIDATION_STREAM = 1 << 40
 """Seeds from here on are for validation; training never reaches them."""
@@ -69,6 +66,9 @@ class HeadSource:
                 store, configuration.synthetic, seed=configuration.seed, device=device
             )
         if data.cases is not None:
+            # Needs libraries that a machine for synthetic training may lack.
+            from unetr.training.cases import cases_for, find_cases, lock_split
+
             folder = Path(data.cases)
             cases, _ = find_cases(folder)
             split = lock_split(folder, cases)
@@ -86,6 +86,8 @@ class HeadSource:
 
     def _case(self, case: CaseFiles) -> SyntheticHead:
         if case.name not in self._loaded:
+            from unetr.training.cases import load_case
+
             if len(self._loaded) >= CASES_KEPT:
                 self._loaded.pop(next(iter(self._loaded)))
             made = load_case(case, PROFILE, self._window)

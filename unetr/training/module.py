@@ -2,7 +2,7 @@
 
 Batches are (batch, 1, slice, row, column) pairs of image and soft target. The network
 is MONAI's with its norms as group norms (same mathematics, same state dict), channels
-last in memory. Not safe to share between threads.
+last in memory on the CPU. Not safe to share between threads.
 """
 
 from __future__ import annotations
@@ -31,8 +31,12 @@ def trainable_network(arguments: NetworkArguments) -> nn.Module:
         # Parameters without a gradient would stall distributed training.
         block.norm_cross_attn = nn.Identity()
     _replace_norms(network)
-    network.train()
-    return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
+    return network.train()
+
+
+def _computes_on_cuda(configuration: TrainingConfiguration) -> bool:
+    wish = configuration.hardware.accelerator
+    return wish == "cuda" or (wish == "auto" and torch.cuda.is_available())
 
 
 def learning_rate_factor(
@@ -52,11 +56,17 @@ class MetastasisModule(pl.LightningModule):
         super().__init__()
         self.configuration = configuration
         self.network = trainable_network(configuration.network)
+        self._cuda = _computes_on_cuda(configuration)
+        # Group norm keeps channels-last memory on the CPU only; on CUDA it would copy.
+        self._layout = torch.contiguous_format if self._cuda else torch.channels_last_3d
+        self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
+        if configuration.hardware.compile:
+            self.network.compile()
         self._found: list[Tensor] = []
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images to one logit a voxel: lesion against none."""
-        images = images.contiguous(memory_format=torch.channels_last_3d)
+        images = images.contiguous(memory_format=self._layout)
         pair: Tensor = self.network(images)
         return (pair[:, 1:] - pair[:, :1]).float()
 
@@ -113,6 +123,7 @@ class MetastasisModule(pl.LightningModule):
             [{"params": head}, {"params": body}],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            fused=self._cuda,
         )
 
         def head_factor(step: int) -> float:

@@ -28,7 +28,6 @@ from pytorch_lightning.callbacks import (
 from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
 
 from errors import MetiaError
-from unetr.training.cases import check_cases
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.data import PatchData
 from unetr.training.module import AveragedWeights, MetastasisModule
@@ -46,12 +45,20 @@ class StopAfter(Callback):
         self._end = time.monotonic() + 60 * minutes
         self._path = path
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
         """Save and stop once time is up, after a whole step."""
-        if trainer.should_stop or time.monotonic() < self._end:
+        if trainer.should_stop or (batch_idx + 1) % trainer.accumulate_grad_batches:
             return
-        # All processes must agree.
-        if trainer.strategy.reduce_boolean_decision(True, all=False):
+        over = time.monotonic() >= self._end
+        # All processes stop as soon as one wants to.
+        if trainer.strategy.reduce_boolean_decision(over, all=False):
             trainer.save_checkpoint(self._path)
             trainer.should_stop = True
 
@@ -135,6 +142,8 @@ def refuse_bad_cases(configuration: TrainingConfiguration) -> None:
     """
     if configuration.data.cases is None:
         return
+    from unetr.training.cases import check_cases
+
     faults = [
         f"{fault.case}: {fault.text}"
         for fault in check_cases(Path(configuration.data.cases))
