@@ -302,7 +302,7 @@ class _Reader:
             longest_tenths_mm=longest,
             perpendicular_tenths_mm=perpendicular,
             slice_count=_whole(entry.get("slice_count")),
-            volume_tenths_mm3=_volume(entry.get("volume_ml")),
+            volume_tenths_mm3=_volume(entry.get("volume_ml"), path),
             reason=entry.get("reason", ""),
             into=entry.get("into"),
             treated_on=treated_on,
@@ -347,9 +347,11 @@ def _whole(value: Any) -> int | None:
     return None if value is None else int(value)
 
 
-def _volume(volume_ml: Any) -> int | None:
+def _volume(volume_ml: Any, path: list[object]) -> int | None:
     if volume_ml is None:
         return None
+    if volume_ml != volume_ml:  # NaN passes every limit of the schema
+        _refuse([*path, "volume_ml"], "is not a number")
     # repr of a float is its shortest decimal, which is what its writer meant.
     exact = volume_ml if isinstance(volume_ml, Decimal) else Decimal(repr(volume_ml))
     tenths = exact.quantize(Decimal("0.0001"), rounding=ROUND_HALF_EVEN)

@@ -68,6 +68,12 @@ def test_response_after_progression_is_not_the_best() -> None:
     assert "after-progression" in codes(answer.visits[-1])
 
 
+def test_progression_is_dated_once() -> None:
+    progression = responses((60, 30), (100, 40)).periods[0].progression
+    assert progression is not None
+    assert progression.declared_at == "V1"
+
+
 def test_confirmation_can_be_switched_off() -> None:
     answer = responses((60, 10), confirmation_required=False)
     assert answer.visits[1].confirmation == "not_required"
@@ -128,6 +134,14 @@ def test_a_patient_worse_by_tumour_has_progressed_at_once() -> None:
     assert run(document).periods[0].progression is not None
 
 
+def test_worsening_after_a_candidate_dates_progression_to_the_candidate() -> None:
+    worse = {"clinical_status": "worse_due_to_tumour"}
+    answer = run(
+        immune(visit(1, 60, seen("A", 30)), visit(2, 80, seen("A", 30), **worse))
+    )
+    assert answer.visits[-1].since == FIRST_DAY + timedelta(days=60)
+
+
 def test_after_the_window_the_usual_rules_hold() -> None:
     # Six calendar months from the first of January end on the first of July.
     inside = immune(visit(1, 182, seen("A", 30)))
@@ -165,6 +179,31 @@ def test_the_reader_decides_about_something_small_after_complete_response() -> N
     assert relapsed(state("A", "too_small")).category == "INDETERMINATE"
     assert relapsed(seen("A", 4.9)).category == "INDETERMINATE"
     assert relapsed(seen("A", 5)).category == "PD"
+
+
+def relapsed_elsewhere(*entries: Document) -> VisitAssessment:
+    gone = [state(name, "absent") for name in "AN"]
+    return last(
+        case(
+            visit(0, 0, seen("A", 20), seen("N", 6)),
+            visit(1, 40, *gone),
+            visit(2, 80, *gone),
+            visit(3, 120, *entries),
+        )
+    )
+
+
+def test_non_target_disease_can_relapse_as_well() -> None:
+    gone = state("A", "absent")
+    assert relapsed_elsewhere(gone, seen("N", 5)).category == "PD"
+    assert relapsed_elsewhere(gone, seen("N", 4.9)).category == "INDETERMINATE"
+
+
+def test_a_doubtful_relapse_beside_a_gap_is_not_evaluable() -> None:
+    gap = state("A", "not_assessed", reason="not_imaged")
+    answer = relapsed_elsewhere(gap, seen("N", 3))
+    assert answer.category == "NE"
+    assert "relapse-below-threshold" in answer.flags
 
 
 # -- uncertainty, volume, numbers --------

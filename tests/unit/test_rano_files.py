@@ -78,6 +78,15 @@ def test_a_fault_is_named_by_its_path(path: str, value: object, problem: str) ->
     assert problem in caught.value.detail
 
 
+def test_a_volume_that_is_no_number_is_refused() -> None:
+    path = "visits[1].lesions[0].volume_ml"
+    with pytest.raises(MetiaError) as caught:
+        case_from_document(set_at(path, float("nan")))
+    assert caught.value.detail == f"{path}: is not a number."
+    with pytest.raises(MetiaError):
+        read_case(json.dumps(set_at(path, float("nan"))))
+
+
 def test_unknown_and_missing_members_are_named() -> None:
     for change, detail in (
         ({"patient_name": "x"}, "The case: 'patient_name' is not a documented member."),

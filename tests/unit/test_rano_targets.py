@@ -120,6 +120,8 @@ def test_the_baseline_is_the_last_visit_before_treatment() -> None:
     assert "baseline-too-old" in old.visits[1].flags
     late = run(case(*visits[1:], treatment={"start_date": day(0)}))
     assert "baseline-after-treatment-start" in late.visits[0].flags
+    same_day = run(case(*visits, treatment={"start_date": day(30)}))
+    assert same_day.periods[0].baseline == "V1"
     chosen = run(case(*visits, baseline={"visit": "V0"}))
     assert chosen.periods[0].baseline == "V0"
 

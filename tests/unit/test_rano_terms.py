@@ -123,6 +123,11 @@ def test_steroids_not_recorded_forbid_complete_response() -> None:
 def test_an_increase_is_derived_from_the_doses() -> None:
     dose = {"dexamethasone_tenths_mg_per_day": 40}
     assert on_steroids("pharmacological", size=10, **dose).category == "INDETERMINATE"
+    before = {"steroids": {"use": "not_recorded"}}
+    first, none = visit(0, 0, seen("A", 20), **before), {"use": "none"}
+    later = visit(1, 60, seen("A", 20), steroids=none)
+    # Whatever was taken before, taking none is no increase.
+    assert "steroids-not-recorded" not in last(case(first, later)).flags
     stated = {**dose, "change": "stable"}
     assert on_steroids("pharmacological", size=10, **stated).category == "PR"
 

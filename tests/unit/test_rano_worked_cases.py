@@ -192,6 +192,8 @@ def test_case_21_dates_progression_to_the_equivocal_scan() -> None:
     progression = run("case-21").periods[0].progression
     assert progression is not None
     assert (progression.date, progression.declared_at) == (FIRST_SCAN, "V3")
+    # Stable disease was seen on the very day to which progression is dated.
+    assert run("case-21").periods[0].best == "PD"
 
 
 def test_case_26_links_the_fused_lesions() -> None:
