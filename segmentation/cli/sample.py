@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
 import click
+
+from errors import MetiaError
+from settings import Settings, get_settings
 
 
 @click.group()
@@ -29,7 +33,6 @@ def make(folder: Path, visit: str) -> None:
     import json
     import tempfile
 
-    from errors import MetiaError
     from segmentation.phantoms import VISITS, truth_document, write_sample_visit
 
     wanted = VISITS if visit == "all" else (int(visit),)
@@ -46,3 +49,26 @@ def make(folder: Path, visit: str) -> None:
             (folder / f"truth-{number}.json").write_text(truth, "utf-8")
             made.rename(target)
     click.echo(f"The sample is in {folder}.")
+
+
+@sample.command()
+def load() -> None:
+    """Store the sample patient's studies in the archive of the service."""
+    load_sample(get_settings())
+
+
+def load_sample(settings: Settings) -> None:
+    """Store the synthetic sample study and its follow-up, unless they are there."""
+    from segmentation.phantoms import sample_study
+    from segmentation.runner import open_archive
+
+    with contextlib.closing(open_archive(settings)) as archive:
+        for visit in (1, 2):
+            study_uid, make = sample_study(visit)
+            try:
+                archive.series_headers(study_uid)
+            except MetiaError as error:
+                if error.code != "study-not-found":
+                    raise
+                click.echo(f"Making the synthetic sample study, visit {visit} ...")
+                archive.store(make())

@@ -6,7 +6,6 @@ the first administrator, and the synthetic sample study.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import signal
 import threading
@@ -14,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from errors import MetiaError
 from segmentation.cli import stack_files
+from segmentation.cli.sample import load_sample
 from segmentation.cli.up import LocalStack, StackOptions
 from settings import RESEARCH_NOTICE, ROOT, Settings, get_settings
 
@@ -112,20 +111,3 @@ def prepare_database(settings: Settings) -> str | None:
 def _tell_password(password: str | None) -> None:
     if password is not None:
         click.echo(f"First user: admin   password: {password}   (shown only now)")
-
-
-def load_sample(settings: Settings) -> None:
-    """Store the synthetic sample study and its follow-up, unless they are there."""
-    from segmentation.phantoms import sample_study
-    from segmentation.runner import open_archive
-
-    with contextlib.closing(open_archive(settings)) as archive:
-        for visit in (1, 2):
-            study_uid, make = sample_study(visit)
-            try:
-                archive.series_headers(study_uid)
-            except MetiaError as error:
-                if error.code != "study-not-found":
-                    raise
-                click.echo(f"Making the synthetic sample study, visit {visit} ...")
-                archive.store(make())
