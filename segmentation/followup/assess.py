@@ -213,9 +213,7 @@ class _PeriodEngine:
         )
         if protocol.local_therapy == "censor" and (treated or self._state.censored):
             self._state.censored = True
-            text = (
-                "A target was treated locally: by protocol, nothing is since assessed."
-            )
+            text = "A target was treated locally: by protocol no visit counts since."
             return Decision(Category.NE, (Reason("censored", text),))
         return decide(category, why[0] if why else None, terms, protocol)
 
@@ -283,7 +281,7 @@ class _PeriodEngine:
         categories, width = target.band()
         overall: list[Category] = []
         for category in categories:
-            decision = decide(category, None, terms, self._case.protocol)
+            decision = self._decide(category, [], terms, target.now)
             if decision.category not in overall:
                 overall.append(decision.category)
         to_progression, to_response = target.margins()

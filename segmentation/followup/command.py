@@ -68,6 +68,8 @@ def example(name: str, list_names: bool) -> None:
     from errors import MetiaError
 
     files = {path.stem: path for path in sorted(EXAMPLES.glob("*.json"))}
+    if not files:
+        raise MetiaError("not-found", "The examples are not part of this installation.")
     if list_names:
         for stem, path in files.items():
             about = json.loads(path.read_text("utf-8"))["description"]

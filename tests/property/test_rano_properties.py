@@ -457,6 +457,8 @@ def check_consistency(answer: Assessment) -> None:
         if entry.numbers is not None and not entry.numbers.complete:
             assert entry.target in (Category.NE, Category.PD)
             assert entry.category in (Category.NE, Category.PD)
+        if entry.band is not None:
+            assert entry.category in entry.band.overall
         assert entry.reasons
     for period in answer.periods:
         assert len(period.targets) <= 5
