@@ -11,6 +11,7 @@ RUN pip install --no-cache-dir "$(grep '^torch==' requirements.txt)" \
 
 COPY api.py errors.py settings.py gunicorn.conf.py metia ./
 COPY db db
+COPY docs/examples docs/examples
 COPY orthanc orthanc
 COPY segmentation segmentation
 COPY unetr unetr
