@@ -204,10 +204,11 @@ def evaluate_case(
     predicted, truth = found.labels.array > 0, case.truth.array > 0
     result = lesionwise(predicted, truth, case.image.spacing)
     matched = _match(true, found)
+    touched = set(_numbers_near(truth, np.asarray(found.labels.array)))
     wrong = [
         lesion.longest_diameter_mm
         for lesion in found.lesions
-        if not _touches(found.labels.array == lesion.number, truth)
+        if lesion.number not in touched
     ]
     record = CaseRecord(
         name=case.name,
@@ -239,13 +240,6 @@ def _predict(predictor: Predictor, case: EvaluationCase) -> tuple[hd.Volume, boo
             raise
         return case.truth.with_array(case.truth.array * 0), True
     return answer.probability, False
-
-
-def _touches(part: NDArray[np.bool_], truth: NDArray[np.bool_]) -> bool:
-    from scipy import ndimage
-
-    near = ndimage.binary_dilation(part, ndimage.generate_binary_structure(3, 2))
-    return bool((near & truth).any())
 
 
 def _match(true: LesionMap, found: LesionMap) -> list[LesionRecord]:

@@ -76,7 +76,7 @@ def test_training_learns_and_its_model_is_loaded(pack: Path, tmp_path: Path) -> 
         tmp_path,
         pack,
         optimiser={
-            "steps": 30,
+            "steps": 20,
             "batch": 4,
             "warmup_steps": 5,
             "learning_rate": 0.004,
@@ -85,7 +85,7 @@ def test_training_learns_and_its_model_is_loaded(pack: Path, tmp_path: Path) -> 
         synthetic=EASY,
         loss={"kind": "dice-bce", "voxel_weight": 1.0},
         validation={"every_steps": 5, "heads": 2, "patches_per_head": 6},
-        checkpoint_every_steps=10,
+        checkpoint_every_steps=1000,
     )
     configuration = read_configuration(path)
     last = train(configuration, progress=False)
@@ -94,9 +94,9 @@ def test_training_learns_and_its_model_is_loaded(pack: Path, tmp_path: Path) -> 
         for row in metrics(tmp_path / "run")
         if row.get("validation/dice")
     ]
-    assert len(dice) == 6
-    assert max(dice[3:]) > dice[0] + 0.1
-    assert read_checkpoint(last)["global_step"] == 30
+    assert len(dice) == 4
+    assert max(dice[1:]) > dice[0] + 0.05
+    assert read_checkpoint(last)["global_step"] == 20
     folder = export_model(configuration, last, tmp_path / "models")
     assert {file.name for file in folder.iterdir()} == {
         "weights.safetensors",

@@ -56,9 +56,12 @@ class MetastasisModule(pl.LightningModule):
         super().__init__()
         self.configuration = configuration
         self.network = trainable_network(configuration.network)
-        self._cuda = _computes_on_cuda(configuration)
         # Group norm keeps channels-last memory on the CPU only; on CUDA it would copy.
-        self._layout = torch.contiguous_format if self._cuda else torch.channels_last_3d
+        self._layout = (
+            torch.contiguous_format
+            if _computes_on_cuda(configuration)
+            else torch.channels_last_3d
+        )
         self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
         if configuration.hardware.compile:
             self.network.compile()
@@ -123,7 +126,6 @@ class MetastasisModule(pl.LightningModule):
             [{"params": head}, {"params": body}],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
-            fused=self._cuda,
         )
 
         def head_factor(step: int) -> float:

@@ -128,7 +128,8 @@ def train(
             weights_only=False,
         )
     if trainer.global_step >= configuration.optimiser.steps:
-        trainer.save_checkpoint(output / "finished.ckpt", weights_only=True)
+        # The last step need not be one that a checkpoint is due at.
+        trainer.save_checkpoint(last)
     return last
 
 
