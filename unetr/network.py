@@ -102,7 +102,7 @@ def load_for_inference(
             "model-invalid", f"The weights do not fit the network: {str(error)[:600]}"
         ) from error
     _fold_output(network)
-    _replace_norms(network)
+    replace_norms(network)
     network.requires_grad_(False)
     network = network.to(device=device, dtype=precision)
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
@@ -131,9 +131,9 @@ def _fold_output(network: nn.Module) -> None:
     head.add_module("conv", single)
 
 
-def _replace_norms(module: nn.Module) -> None:
+def replace_norms(module: nn.Module) -> None:
     for name, child in module.named_children():
         if isinstance(child, nn.InstanceNorm3d):
             module.add_module(name, ChannelNorm(child.num_features, child.eps))
         else:
-            _replace_norms(child)
+            replace_norms(child)

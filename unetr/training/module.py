@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from unetr.configuration import NetworkArguments
-from unetr.network import _replace_norms, build_network
+from unetr.network import replace_norms, build_network
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.losses import lesion_loss, soft_dice
 
@@ -30,7 +30,7 @@ def trainable_network(arguments: NetworkArguments) -> nn.Module:
     for block in network.get_submodule("vit.blocks").children():
         # Parameters without a gradient would stall distributed training.
         block.norm_cross_attn = nn.Identity()
-    _replace_norms(network)
+    replace_norms(network)
     return network.train()
 
 
