@@ -49,8 +49,8 @@ KIND_WORDS: dict[str, str] = {
     "t2": "t2 t2w t2wi t2tse t2fse haste ssfse ciss fiesta drive trufi bssfp balance "
     "frfse",
     "pd": "pd pdw dp rho proton protons densite",
-    "t1": "t1 t1w t1wi t1c t1ce t1gd mprage bravo spgr fspgr irspgr irfspgr vibe lava "
-    "thrive ethrive tfe ttfe flash turboflash tfl mp2rage efgre3d",
+    "t1": "t1 t1w t1wi t1c t1ce t1gd cet1 mprage bravo spgr fspgr irspgr irfspgr vibe "
+    "lava thrive ethrive tfe ttfe flash turboflash tfl mp2rage efgre3d",
 }
 """Words of each kind of image, the kind that wins first."""
 
@@ -59,16 +59,20 @@ CONTRAST_WORDS = _words(
     "magnevist multihance clariscan vueway elucirem omniscan gadobutrol "
     "gadoterate gadoterat gadopiclenol gadoteridol gbca ce cet1 km inj injecte "
     "injectee injected injection injektion t1c t1ce t1gd contrast contraste "
-    "kontrast kontrastmittel enhanced enhancement rehausse"
+    "kontrast kontrastmittel enhanced enhancement rehausse mdc pdc"
 )
 TIMING_WORDS = _words(
     "post apres nach after late delayed delay tardif tardive spat verzogert"
 )
 NO_CONTRAST_WORDS = _words(
     "pre sans nativ native natif nativ ohne without wo unenhanced avant vor "
-    "before precontrast pregd pregado noncontrast nongd ungespritzt"
+    "before precontrast pregd pregado noncontrast nongd ungespritzt sin senza sem "
+    "zonder utan avt"
 )
-NEGATORS = _words("sans ohne without wo no non not pre avant vor before kein keine pas")
+NEGATORS = _words(
+    "sans ohne without wo no non not pre avant vor before kein keine pas nicht hors "
+    "prior sin senza sem zonder utan avt"
+)
 BODY_HEAD = _words(
     "head brain cerebrum crane cranio cranium cranial cranien cerebral cerebrale "
     "cerveau encephale encephalon encephalique schaedel schadel kopf hirn gehirn "
@@ -115,13 +119,15 @@ _VOCABULARY = (
     | REFORMAT_WORDS
     | _SPACER_WORDS
 )
-_T1_ITSELF = _words("t1 t1w t1wi t1c t1ce t1gd mprage bravo")
+_T1_ITSELF = _words("t1 t1w t1wi t1c t1ce t1gd cet1 mprage bravo")
 _TECHNIQUES = _words("drive haste balance moco rest flow cine ute noise arm dir merge")
 """Words that name a kind only where the text does not name T1 itself."""
-_GLUED_SHORT = _words("no ce dp fa pd ws ge es eg pas vor sub rho arm cor rein")
+_GLUED_SHORT = _words(
+    "no ce dp fa pd ws ge es eg pas vor sub rho arm cor rein sin sem avt mdc pdc"
+)
 """Short words that are not looked for inside longer ones."""
 
-_AGENT = r"(?:gd|gado\w*|km|ce|inj\w*|iv|contrast\w*|kontrast\w*)"
+_AGENT = r"(?:gd|gad\w*|km|ce|inj\w*|iv|contrast\w*|kontrast\w*)"
 _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -138,6 +144,14 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             " calib ",
         ),
         (r"\b([clt])[ -]sp(?:ine)?\b", " spine "),
+        (r"\bi v\b", "iv"),
+        (r"^sub-\d+ ", " "),  # a subject's number (BIDS)
+        # a negation of something else than contrast agent
+        (
+            r"\b(?:sans|ohne|without|non?|w\s?/\s?o)[ -]"
+            r"(?:fs|fat|fat[ -]?sat\w*|sat\w*)\b",
+            " ",
+        ),
         # both at once says nothing about this series
         (r"\bw\W{0,3}(?:and|und|et|u)?\W{0,3}w\s?[/\\]?\s?o\b", " both "),
         (r"\bwith(?:out)?\W{1,3}(?:and|or|/|&)\W{0,3}with(?:out)?\b", " both "),
@@ -162,6 +176,15 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\bgd (?:champ|fov)\b", " "),
         (r"\bflow[ -]?comp\w*", " "),
         (r"\b(?:with|avec|mit)\s*$", " contrast "),
+        # abbreviations that only the agent after them explains
+        (
+            rf"\b(?:s\s?/|ss\s|w\s?/?\s?out\s|w\s?o\s|[ov]\s?(?=km|gd|kontrast))"
+            rf"\s?{_AGENT}(?![a-z])",
+            " without ",
+        ),
+        (rf"\b{_AGENT}\s(?:non|neg\w*)\s*$", " without "),
+        (rf"\bav\s{_AGENT}(?![a-z])", " both "),  # "avec" or "avant"
+        (r"\bw\s?/\s?c(?![a-z])", " contrast "),
         # plus and minus
         (r"\bw\s?[/\\]\s?o(?![a-z])", " without "),
         (rf"\+\s?(?:c|{_AGENT})(?![a-z])", " contrast "),
@@ -170,6 +193,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (r"\b(t1w?)-c(?![a-z0-9])", r" \1 without "),
         (rf"\b(t1w?)?(?:c|{_AGENT})-(?![a-z0-9])", r" \1 without "),
         (r"\+\s?[)\]]?\s*$|[(\[]\+[)\]]|(?<=t1)\s?\+(?=\s)", " contrast "),
+        (r"(?<!ventricule )(?<!ventricle )\biv\b(?! ventr)", " inj "),  # intravenous
     )
 )
 
@@ -213,7 +237,8 @@ class Wording:
 def _plain(text: str) -> str:
     """Lower case without accents, words parted by single spaces; signs are kept."""
     text = re.sub(r"(?<=[a-z])(?=[A-Z][a-z]|(?:CE|KM|GD)\b)", " ", text)
-    text = re.sub(r"(?i)(?<![a-z0-9])t1w?_mpr(?=_|$)", "t1 mprage", text)  # Siemens
+    # Siemens' name of MPRAGE
+    text = re.sub(r"(?i)(?<![a-z0-9])t1w?[_ ]mpr(?=[_ ]|$)", "t1 mprage", text)
     decomposed = unicodedata.normalize("NFKD", text)
     ascii_only = "".join(c for c in decomposed if not unicodedata.combining(c))
     cleaned = ascii_only.casefold().replace("ß", "ss")
