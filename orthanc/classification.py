@@ -22,6 +22,9 @@ MR_IMAGE_CLASSES = frozenset(
         "1.2.840.10008.5.1.4.1.1.4.4",  # Legacy Converted Enhanced MR Image Storage
     }
 )
+_DIXON_PHASES = frozenset(
+    {"IN_PHASE", "OPP_PHASE", "OUT_PHASE", "OUT_OF_PHASE", "IP", "OP"}
+)
 WHOLE_HEAD_MM = 90.0
 """Less coverage than this is not a whole head."""
 
@@ -199,6 +202,11 @@ def _origin_codes(facts: SequenceFacts, words: list[Wording]) -> list[str]:
         codes.append("subtraction")
     if kinds & {"P", "PHASE", "PHASE MAP", "R", "I", "REAL", "IMAGINARY"}:
         codes.append("phase")
+    parts = {word.dixon_part for word in words}
+    if kinds & {"FAT", "F", "FAT_FRACTION", "FF"} or "fat" in parts:
+        codes.append("dixon-fat")
+    elif kinds & _DIXON_PHASES or "phase" in parts:
+        codes.append("dixon-phase")
     if kinds & {"ADC", "TRACEW", "FA", "DIFFUSION"}:
         codes.append("diffusion")
     if kinds & {"FMRI", "MOSAIC"}:

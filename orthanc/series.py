@@ -34,6 +34,7 @@ REASONS: dict[str, tuple[float, str]] = {
     "part-of-head": (-15.0, "a region of the head is named"),
     "body-part-conflict": (-5.0, "the description and the body part disagree"),
     "processed": (-15.0, "filtered or corrected after acquisition"),
+    "dixon-phase": (-5.0, "an in-phase or opposed-phase image"),
     "only-after-tag": (-5.0, "only the contrast fields speak of contrast agent"),
     # what makes a series unsuitable: -30 and worse
     "not-mr": (-100.0, "not MR"),
@@ -54,6 +55,7 @@ REASONS: dict[str, tuple[float, str]] = {
     "stir": (-60.0, "an inversion recovery other than T1"),
     "t2": (-60.0, "T2"),
     "pd": (-60.0, "proton density"),
+    "dixon-fat": (-60.0, "the fat image of a Dixon acquisition"),
     "phase": (-80.0, "phase or other non-magnitude images"),
     "unknown-kind": (-30.0, "the kind of sequence is not recognisable"),
     "no-contrast": (-30.0, "T1 without sign of contrast agent"),

@@ -101,7 +101,8 @@ _SPACER_WORDS = _words(
     "ax axial axiale tra trans transv transverse transversal sag sagittal cor "
     "coronal 2d 3d w wi iso fs fat sat fatsat fsat spair spir dixon mdixon se tse "
     "fse ir ffe eg es gre ge fgre space spc cube vista mm ml cc p2 p3 p4 s2 s3 "
-    "weighted pondere gewichtet seq sequence and et und avec mit with op rt"
+    "weighted pondere gewichtet seq sequence and et und avec mit with op rt "
+    "dixonfat dixonphase"
 )
 
 _KIND_OF = {
@@ -145,6 +146,16 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         ),
         (r"\b([clt])[ -]sp(?:ine)?\b", " spine "),
         (r"\bi v\b", "iv"),
+        # the parts of a Dixon acquisition, and of MP2RAGE
+        (r"\b(?:dixon|mdixon|ideal|flex)\b.*\b(?:f|fat)$", r"\g<0> dixonfat "),
+        (r"^fat (?!sat|sup|sep)", " dixonfat "),
+        (
+            r"\b(?:dixon|mdixon|ideal|flex)\b.*\b(?:in|opp|out|ip|op)(?:[ -]?phase)?$",
+            r"\g<0> dixonphase ",
+        ),
+        (r"^(?:in|out)[ -]?phase ", " dixonphase "),
+        (r"\bmp2rage\b(?=.*\b(?:inv ?[12]|t1 images)\b)", " map "),
+        (r"\b[sv](?=t[12]w)", ""),  # Philips: sT1W, vT1W
         (r"^sub-\d+ ", " "),  # a subject's number (BIDS)
         # a negation of something else than contrast agent
         (
@@ -215,6 +226,9 @@ class Wording:
         Parts of the body that are named.
     reformat : bool
         A reformat or projection is named.
+    dixon_part : str or None
+        ``fat``, or ``phase`` (in or opposed), where that image of a Dixon acquisition
+        is named.
     """
 
     kinds: frozenset[str] = frozenset()
@@ -224,6 +238,7 @@ class Wording:
     part_of_head: bool = False
     other_body: bool = False
     reformat: bool = False
+    dixon_part: str | None = None
 
     @property
     def kind(self) -> str | None:
@@ -319,4 +334,7 @@ def read_wording(text: str) -> Wording:
         part_of_head=bool(present & BODY_PART_OF_HEAD),
         other_body=bool(present & BODY_OTHER),
         reformat=bool(present & REFORMAT_WORDS),
+        dixon_part=next(
+            (part for part in ("fat", "phase") if f"dixon{part}" in present), None
+        ),
     )

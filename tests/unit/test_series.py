@@ -61,7 +61,9 @@ POST_CONTRAST = [
     "T1 i.v. KM", "T1 post i.v. Gd", "T1w nach i.v. KM", "AX T1 W/C", "ceT1",
     "T1 MDC", "T1 PDC", "T1 con MdC", "sub-01_ce-gadolinium_T1w",
     "T1 GADO SANS FAT SAT", "T1 APRES GADO SANS FS", "T1 KM ohne FS", "T1 gd w/o fs",
-    "T1 POST WITHOUT FS",
+    "T1 POST WITHOUT FS", "t1_vibe_dixon_tra_KM_W", "WATER: AX T1 FLEX +C",
+    "FAT SAT AX T1 GADO", "t1_mp2rage_UNI GADO",
+    "vT1W_POST",
 ]  # fmt: skip
 
 REFUSED = {
@@ -179,6 +181,12 @@ REFUSED = {
     "Screen Save": "screenshot",
     "CRANE NEURO": "unknown-kind",
     "": "unknown-kind",
+    # parts of an acquisition that no T1 reader takes
+    "t1_vibe_dixon_tra_KM_F": "dixon-fat",
+    "FAT: AX T1 FLEX +C": "dixon-fat",
+    "t1_mp2rage_INV1 GADO": "map",
+    "t1_mp2rage_sag_INV2 GADO": "map",
+    "t1_mp2rage_T1_Images GADO": "map",
     # reformats: only when a person says so
     "T1 GADO MPR": "reformat",
     "MPR AX T1 GADO": "reformat",
@@ -519,3 +527,20 @@ def test_every_code_the_classification_gives_is_a_documented_reason():
     given = {text for text in literals if re.fullmatch(r"[a-z]+(-[a-z]+)+", text)}
     assert given <= set(REASONS)
     assert set(KIND_WORDS) <= set(REASONS)
+
+
+@pytest.mark.parametrize("by", ["words", "image type"])
+def test_of_a_dixon_acquisition_the_water_image_is_taken(by: str) -> None:
+    parts = {"in": "IN_PHASE", "opp": "OPP_PHASE", "F": "FAT", "W": "WATER"}
+    found = []
+    for number, (word, kind) in enumerate(parts.items(), 1):
+        sample = header("t1_vibe_dixon_tra_KM", SeriesNumber=number)
+        if by == "words":
+            sample.SeriesDescription += f"_{word}"
+        else:
+            sample.ImageType = ["ORIGINAL", "PRIMARY", "DIXON", kind]
+        found.append(series(word, sample))
+    ranking = rank_series(found)
+    assert ranking.chosen is not None
+    assert ranking.chosen.series_uid == "W"
+    assert not next(c for c in ranking.candidates if c.series_uid == "F").suitable

@@ -166,6 +166,8 @@ export const reasons: Record<string, string> = {
   'partial-coverage': 'ne couvre qu’une partie de la tête',
   'part-of-head': 'une région de la tête est nommée',
   'body-part-conflict': 'la description et la région du corps se contredisent',
+  'dixon-fat': 'l’image de la graisse d’une acquisition Dixon',
+  'dixon-phase': 'une image en phase ou en opposition de phase',
   'only-after-tag': 'seuls les champs de contraste parlent d’un produit de contraste',
   'not-mr': 'pas une IRM',
   'not-an-image': 'pas un objet image d’IRM',
