@@ -32,6 +32,8 @@ from settings import RESEARCH_NOTICE, ROOT, Settings, get_settings
     "--data-dir",
     type=click.Path(path_type=Path, file_okay=False),
     default=ROOT / "var",
+    envvar="METIA_DATA_DIR",
+    show_envvar=True,
     show_default="var/",
     help="Where images, database, secrets and logs lie.",
 )

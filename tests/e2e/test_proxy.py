@@ -55,6 +55,31 @@ def test_what_nobody_needs_is_not_there(stack: RunningStack, path: str) -> None:
     assert stack.admin.get(address).status_code == 404
 
 
+@pytest.mark.parametrize("path", ["/api", "/api/v1", "/api/v2/jobs", "/api/v1/none"])
+def test_an_unknown_address_of_the_api_is_a_problem_and_no_page(
+    stack: RunningStack, path: str
+) -> None:
+    answer = stack.admin.get(path)
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "not-found"
+
+
+def test_too_large_a_request_is_a_problem(stack: RunningStack) -> None:
+    answer = stack.admin.post("/api/v1/jobs", content=b" " * 1_500_000)
+    assert answer.status_code == 413
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    assert answer.json()["code"] == "too-large"
+
+
+def test_the_log_does_not_quote_what_was_asked(stack: RunningStack) -> None:
+    """nginx tells of failed requests with their address, which may hold a name."""
+    stack.admin.post("/login?PatientName=SOMEBODY", content=b" " * 1_500_000)
+    log = (stack.data_dir / "log" / "nginx.log").read_text()
+    assert " POST 413 " in log
+    assert "SOMEBODY" not in log
+
+
 @pytest.mark.parametrize("path", ["/instances", "/system", "/tools/execute-script"])
 def test_the_rest_api_of_the_archive_is_not_reached(
     stack: RunningStack, path: str

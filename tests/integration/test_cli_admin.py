@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from errors import MetiaError
 from segmentation.cli.main import COMMANDS, main
 from settings import VERSION, get_settings
 
@@ -150,6 +151,31 @@ def test_an_empty_database_is_refused_with_the_remedy(metia):
     assert metia("db", "upgrade").returncode == 0
     assert "is at schema" in metia("db", "upgrade").stdout
     assert metia("user", "list").returncode == 0
+
+
+def test_a_missing_database_is_told_and_not_made(metia, tmp_path):
+    done = metia("jobs", "list")
+    assert done.returncode == 6
+    assert f"no database at {tmp_path / 'data' / 'metia.sqlite'}" in done.stderr
+    assert "METIA_DATA_DIR" in done.stderr
+    assert list((tmp_path / "data").iterdir()) == []
+
+
+def test_up_uses_the_data_folder_of_the_other_commands(metia, tmp_path, monkeypatch):
+    """One setting leads the system and the commands beside it to one database."""
+    from segmentation.cli import stack_commands
+
+    asked = []
+
+    class Stack(stack_commands.LocalStack):
+        def prepare(self):
+            asked.append(self.options.data_dir)
+            raise MetiaError("configuration-invalid", "Far enough.")
+
+    monkeypatch.setattr(stack_commands, "LocalStack", Stack)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    assert metia("up").returncode == 6
+    assert asked == [tmp_path / "data"]
 
 
 def test_users_are_made_changed_and_audited(ready, monkeypatch):
