@@ -2,8 +2,9 @@
 
 What highdicom copies into a SEG or SR comes from here: no pixel data, texts already
 decoded and declared as UTF-8 (so that Japanese, Greek or undeclared character sets do
-no harm), missing Type 2 attributes present and empty, unreadable dates blank, and
-positions exactly on the grid of the volume, so that every frame finds its source image.
+no harm), missing Type 2 attributes present and empty, unreadable dates blank,
+unreadable numbers absent, and positions exactly on the grid of the volume, so that
+every frame finds its source image.
 The instances given are not changed. Pure.
 """
 
@@ -19,9 +20,10 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM, format_number_as_ds
 
+from orthanc.dicomweb import is_uid
 from orthanc.frames import Frame, is_multiframe
 from orthanc.geometry import FloatArray, Grid, regular_positions
-from orthanc.headers import attempt
+from orthanc.headers import attempt, number, texts
 
 
 def _keywords(text: str) -> tuple[str, ...]:
@@ -52,7 +54,10 @@ _REQUIRED_EMPTY = _keywords(
     "PatientName PatientID PatientBirthDate PatientSex StudyDate StudyTime "
     "StudyID AccessionNumber ReferringPhysicianName "
 )
+_TEXTS = frozenset({"LO", "LT", "PN", "SH", "ST", "UC", "UT"})
 _DATES = ("PatientBirthDate", "StudyDate", "SeriesDate")
+_LENGTHS = ("SliceThickness", "SpacingBetweenSlices", "LossyImageCompressionRatio")
+_INTEGER_STRING_LIMIT = 2**31
 _TIMES = ("PatientBirthTime", "StudyTime", "SeriesTime")
 
 
@@ -101,6 +106,7 @@ def _series_part(instance: Dataset) -> Dataset:
         if element is not None:
             part.add(copy.deepcopy(element))
     part.decode()
+    _drop_nul(part)
     part.SpecificCharacterSet = "ISO_IR 192"
     for keyword in _DATES:
         _blank_unless(part, keyword, DA)
@@ -111,15 +117,40 @@ def _series_part(instance: Dataset) -> Dataset:
     for keyword in _REQUIRED_EMPTY:
         if part.get(keyword) is None:
             setattr(part, keyword, "")
-    if not part.get("FrameOfReferenceUID"):
-        part.FrameOfReferenceUID = derived_frame_of_reference(
-            str(part.get("SeriesInstanceUID", ""))
-        )
+    _keep_readable_numbers(part)
+    part.FrameOfReferenceUID = stated_frame_of_reference(
+        instance
+    ) or derived_frame_of_reference(instance)
     return part
 
 
-def derived_frame_of_reference(series_uid: str) -> str:
+def _drop_nul(part: Dataset) -> None:
+    """Take NUL out of texts: PostgreSQL stores no text that holds one."""
+    for element in part:
+        if element.VR in _TEXTS and "\0" in str(element.value):
+            element.value = str(element.value).replace("\0", "")
+
+
+def _keep_readable_numbers(part: Dataset) -> None:
+    for keyword in _LENGTHS:
+        if keyword in part and number(part[keyword].value) is None:
+            del part[keyword]
+    if "SeriesNumber" in part:
+        series_number = number(part.SeriesNumber)
+        del part.SeriesNumber
+        if series_number is not None and abs(series_number) < _INTEGER_STRING_LIMIT:
+            part.SeriesNumber = int(series_number)
+
+
+def stated_frame_of_reference(instance: Dataset) -> str | None:
+    """Return the frame of reference that an image names, or None where it is no UID."""
+    named = texts(attempt(lambda: instance.get("FrameOfReferenceUID")))
+    return named[0] if len(named) == 1 and is_uid(named[0]) else None
+
+
+def derived_frame_of_reference(instance: Dataset) -> str:
     """Return the frame of reference of a series that names none; always the same."""
+    series_uid = instance.get("SeriesInstanceUID", "")
     name = uuid.uuid5(uuid.NAMESPACE_OID, f"frame-of-reference:{series_uid}")
     return f"2.25.{name.int}"
 
@@ -172,8 +203,9 @@ def _slice_thickness(instance: Dataset, grid: Grid) -> str:
                     "PerFrameFunctionalGroupsSequence"):  # fmt: skip
         for group in (instance.get(keyword) or [])[:1]:
             for item in group.get("PixelMeasuresSequence") or []:
-                if item.get("SliceThickness"):
-                    return str(item.SliceThickness)
+                thickness_mm = number(attempt(lambda i=item: i.get("SliceThickness")))  # type: ignore[misc]
+                if thickness_mm:
+                    return str(format_number_as_ds(thickness_mm))
     return str(format_number_as_ds(grid.spacing_mm[0]))
 
 

@@ -26,7 +26,11 @@ from orthanc.classification import MR_IMAGE_CLASSES, classify
 from orthanc.frames import Frame, read_frames
 from orthanc.headers import attempt
 from orthanc.pixels import IntegerArray, decode, read_formats
-from orthanc.sources import derived_frame_of_reference, source_copies
+from orthanc.sources import (
+    derived_frame_of_reference,
+    source_copies,
+    stated_frame_of_reference,
+)
 
 _ONE_OF_EACH = {
     "StudyInstanceUID": "studies",
@@ -117,10 +121,10 @@ def load_series(
     grid = geometry.fit_grid(frames, order)
     array, digest = _rescaled(frames, grid.order, pixels)
     _check_values(array)
-    reference = instances[0].get("FrameOfReferenceUID")
-    if not reference:
+    reference = stated_frame_of_reference(instances[0])
+    if reference is None:
         warnings.append("The images name no frame of reference; one was derived.")
-        reference = derived_frame_of_reference(str(instances[0].SeriesInstanceUID))
+        reference = derived_frame_of_reference(instances[0])
     warnings += cautions(array, grid, instances[0])
     volume = hd.Volume.from_components(
         array,
@@ -128,7 +132,7 @@ def load_series(
         direction=grid.direction.ravel().tolist(),
         spacing=grid.spacing_mm,
         coordinate_system="PATIENT",
-        frame_of_reference_uid=str(reference),
+        frame_of_reference_uid=reference,
     )
     return LoadedSeries(
         volume=volume,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import io
+import re
 import warnings
 
 import highdicom as hd
@@ -13,7 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.encaps import encapsulate
+from pydicom.tag import Tag
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -28,7 +32,10 @@ from errors import MetiaError
 from orthanc import geometry, volume
 from orthanc.codestream import codestream_size
 from orthanc.volume import load_series
+from segmentation.dicom.seg import build_segmentation, identify
+from segmentation.lesions import find_lesions
 from tests.mr_series import ROOT, enhanced_image, mr_series, stored_values
+from tests.seg_sources import MODEL, PARAMETERS
 
 OBLIQUE = tuple(
     np.linalg.qr(np.array([[1, 0.2, 0.1], [-0.1, 1, 0.3], [0.3, 0.1, 1]]))[0][
@@ -715,3 +722,50 @@ def test_tolerances_are_the_documented_ones():
     assert geometry.POSITION_TOLERANCE_MM == 0.1
     assert geometry.DRIFT_TOLERANCE_MM == 0.25
     assert geometry.MINIMUM_SLICES == 3
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("SeriesNumber", b"3\\4 "),
+        ("SeriesNumber", b"abc "),
+        ("SeriesNumber", b"99999999999999999999999 "),
+        ("SliceThickness", b"abc "),
+        ("SpacingBetweenSlices", b"1,5 "),
+        ("LossyImageCompressionRatio", b"high"),
+        ("FrameOfReferenceUID", b"1.2.3\\1.2.4 "),
+        ("FrameOfReferenceUID", b"not a uid "),
+        ("PatientName", b"AB\x00CD^E "),
+    ],
+)
+@pytest.mark.parametrize("enhanced", [False, True])
+def test_broken_header_values_do_no_harm_to_derived_objects(
+    keyword: str, value: bytes, enhanced: bool
+) -> None:
+    series = mr_series(6, rows=16, columns=16)
+    if enhanced:
+        series = [enhanced_image(series, range(6))]
+    tag = Tag(keyword)
+    for image in series:
+        holder = image
+        if enhanced and keyword in ("SliceThickness", "SpacingBetweenSlices"):
+            shared = image.SharedFunctionalGroupsSequence[0]
+            holder = shared.PixelMeasuresSequence[0]
+        raw = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+        holder._dict[tag] = raw
+
+    loaded = load_series(series)
+
+    probability = np.zeros(loaded.volume.shape, np.float32)
+    probability[2:4, 4:9, 5:9] = 1.0
+    found = find_lesions(
+        loaded.volume.with_array(probability), threshold=0.5, minimum_volume_mm3=0.0
+    )
+    identity = identify("1.2.3", MODEL, PARAMETERS, len(found.lesions))
+    segmentation = build_segmentation(
+        loaded.source_images, found, MODEL, identity, PARAMETERS
+    )
+    assert segmentation.FrameOfReferenceUID == loaded.volume.frame_of_reference_uid
+    assert re.fullmatch(r"[0-9.]+", segmentation.FrameOfReferenceUID)
+    assert isinstance(loaded.source_images[0].get("SeriesNumber", 0), int)
+    assert "\0" not in str(loaded.source_images[0].PatientName)
