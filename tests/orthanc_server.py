@@ -56,6 +56,9 @@ class OrthancServer:
             base_url=self.url,
             auth=(self.user, self.password),
             headers={"Accept-Encoding": "identity"},
+            # Orthanc hangs up on a connection that idles for a second, which a busy
+            # machine easily makes of a pause between two requests.
+            limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=False,
         )
 

@@ -48,6 +48,8 @@ class RunningStack:
             base_url=f"http://127.0.0.1:{configuration['HttpPort']}",
             auth=next(iter(configuration["RegisteredUsers"].items())),
             timeout=60,
+            # Orthanc hangs up on a connection that idles for a second.
+            limits=httpx.Limits(max_keepalive_connections=0),
             trust_env=False,
         )
 
