@@ -115,10 +115,10 @@ def _read_format(instance: Dataset) -> PixelFormat:
 
 def _whole(instance: Dataset, keyword: str, default: int = -1) -> int:
     """Return a whole number; `default` where absent or empty, -1 where unreadable."""
-    value = attempt(lambda: instance.get(keyword, ""))
-    if value == "":
+    value = attempt(lambda: [instance.get(keyword)])
+    if value in ([None], [""]):
         return default
-    number = attempt(lambda: int(str(value)))
+    number = attempt(lambda: int(str(value[0])))
     return -1 if number is None else int(number)
 
 

@@ -24,7 +24,7 @@ from orthanc import geometry
 from orthanc.cautions import cautions
 from orthanc.classification import MR_IMAGE_CLASSES, classify
 from orthanc.frames import Frame, read_frames
-from orthanc.headers import attempt
+from orthanc.headers import attempt, texts
 from orthanc.pixels import IntegerArray, decode, read_formats
 from orthanc.sources import (
     derived_frame_of_reference,
@@ -161,6 +161,12 @@ def _check_objects(instances: Sequence[Dataset]) -> None:
             raise MetiaError(
                 "volume-mosaic", "Each image is a mosaic of many small slices."
             )
+        for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+            if len(texts(attempt(lambda i=instance, k=keyword: i.get(k)))) > 1:  # type: ignore[misc]
+                raise MetiaError(
+                    "volume-mixed-geometry",
+                    f"An image names several {_ONE_OF_EACH[keyword]}.",
+                )
     for keyword, what in _ONE_OF_EACH.items():
         found = {_text(instance, keyword) for instance in instances}
         if len(found) > 1:

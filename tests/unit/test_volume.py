@@ -769,3 +769,13 @@ def test_broken_header_values_do_no_harm_to_derived_objects(
     assert re.fullmatch(r"[0-9.]+", segmentation.FrameOfReferenceUID)
     assert isinstance(loaded.source_images[0].get("SeriesNumber", 0), int)
     assert "\0" not in str(loaded.source_images[0].PatientName)
+
+
+def test_an_empty_number_of_frames_says_nothing() -> None:
+    assert load_series(mr_series(5, NumberOfFrames=None)).volume.shape[0] == 5
+
+
+@pytest.mark.parametrize("keyword", ["StudyInstanceUID", "SeriesInstanceUID"])
+def test_an_image_of_several_series_is_refused(keyword: str) -> None:
+    series = mr_series(5, **{keyword: [f"{ROOT}.8", f"{ROOT}.9"]})
+    assert refused(series).code == "volume-mixed-geometry"
