@@ -240,7 +240,10 @@ export class Controller {
   private async present(result: Result, signal: AbortSignal): Promise<void> {
     await this.show(result.id);
     const largest = result.lesions[0];
-    if (largest && !signal.aborted && this.store.get().overlay === 'shown') await this.select(largest);
+    const { shownId, selectedLesionId, overlay } = this.store.get();
+    // The reader may have gone to another lesion or result while the outlines were drawn.
+    const untouched = shownId === result.id && selectedLesionId === null;
+    if (largest && untouched && !signal.aborted && overlay === 'shown') await this.select(largest);
   }
 
   private async draw(result: Result): Promise<void> {

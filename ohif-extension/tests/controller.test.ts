@@ -289,6 +289,22 @@ describe('a result', () => {
     expect(store.get()).toMatchObject({ shownId: '1', overlay: 'failed', problem: { code: 'viewer-overlay-failed' } });
   });
 
+  it('leaves a reader where he went while the outlines were drawn', async () => {
+    const shown = result('1');
+    const { viewer, store, controller } = setUp({ results: [shown] });
+    let drawn: () => void = () => undefined;
+    viewer.showResult.mockImplementationOnce(() => new Promise<undefined>((done) => (drawn = () => done(undefined))));
+    controller.enter();
+    await settle();
+    const second = shown.lesions[1];
+    if (second) await controller.select(second);
+    drawn();
+    await settle();
+    expect(store.get()).toMatchObject({ overlay: 'shown', selectedLesionId: second?.id });
+    expect(viewer.goTo).toHaveBeenCalledTimes(1);
+    expect(viewer.goTo).toHaveBeenLastCalledWith(shown, second);
+  });
+
   it('takes the viewer to a lesion', async () => {
     const shown = result('1');
     const { viewer, store, controller } = setUp({ results: [shown] });
