@@ -91,7 +91,11 @@ BODY_OTHER = _words(
     "herz cardiac cardiaque neck cou hals hip hanche hufte wrist poignet ankle "
     "cheville foot pied hand elbow coude uterus rectum kidney rein reins niere "
     "pancreas colon femur leg jambe moelle myelon larynx sacrum extremity body "
-    "wholebody"
+    "wholebody csp tsp lsp cerv thoracolumbar thoracolombaire dorsolombaire "
+    "medullaire face facial faciale visage gesicht parotid parotide parotides parotis "
+    "cavum pharynx oropharynx nasopharynx rhinopharynx halsweichteile orl mandible "
+    "mandibule plexus scapula omoplate lung poumon lunge renal surrenales adrenal "
+    "ovary ovaire bladder vessie blase"
 )
 REFORMAT_WORDS = _words(
     "mpr mprs mip minip reformat reformate reformats reformatted refo recon "
@@ -124,7 +128,8 @@ _T1_ITSELF = _words("t1 t1w t1wi t1c t1ce t1gd cet1 mprage bravo")
 _TECHNIQUES = _words("drive haste balance moco rest flow cine ute noise arm dir merge")
 """Words that name a kind only where the text does not name T1 itself."""
 _GLUED_SHORT = _words(
-    "no ce dp fa pd ws ge es eg pas vor sub rho arm cor rein sin sem avt mdc pdc"
+    "no ce dp fa pd ws ge es eg pas vor sub rho arm cor rein sin sem avt mdc pdc "
+    "csp tsp lsp cerv orl face"
 )
 """Short words that are not looked for inside longer ones."""
 

@@ -544,3 +544,23 @@ def test_of_a_dixon_acquisition_the_water_image_is_taken(by: str) -> None:
     assert ranking.chosen is not None
     assert ranking.chosen.series_uid == "W"
     assert not next(c for c in ranking.candidates if c.series_uid == "F").suitable
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        "T1 GADO FACE", "T1 GADO MASSIF FACIAL", "T1 GADO PAROTIDES", "T1 GADO CAVUM",
+        "T1 KM Halsweichteile", "T1 POST TSP", "T1 GADO MEDULLAIRE", "T1 GADO CERV",
+        "SAG T1 POST THORACOLUMBAR", "T1 GADO PLEXUS BRACHIAL", "T1 POST LUNG",
+    ],
+)  # fmt: skip
+def test_another_part_of_the_body_is_never_taken(description: str) -> None:
+    sample = header(description, BodyPartExamined="")
+    ranking = rank_series([series("1", sample)])
+    assert ranking.chosen is None
+    assert "another part of the body" in ranking.refusal_detail()
+
+
+def test_a_head_with_its_neighbours_is_a_head() -> None:
+    for description in ("T1 GADO CRANIO-FACIAL", "BRAIN AND FACE T1 POST"):
+        assert classify(header(description, BodyPartExamined=""), 100).head is True
