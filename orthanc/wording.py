@@ -201,6 +201,7 @@ _REWRITES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
         (rf"\b{_AGENT}\s(?:non|neg\w*)\s*$", " without "),
         (rf"\bav\s{_AGENT}(?![a-z])", " both "),  # "avec" or "avant"
         (r"\bw\s?/\s?c(?![a-z])", " contrast "),
+        (rf"\b{_AGENT}\s-\s*$", " without "),
         # plus and minus
         (r"\bw\s?[/\\]\s?o(?![a-z])", " without "),
         (rf"\+\s?(?:c|{_AGENT})(?![a-z])", " contrast "),

@@ -114,6 +114,8 @@ REFUSED = {
     "T1 AVT GADO": "before-contrast",
     "T1 HORS INJ": "before-contrast",
     "T1 GADO NON": "before-contrast",
+    "T1 IV -": "before-contrast",
+    "T1 GADO -": "before-contrast",
     "T1 o. KM": "before-contrast",
     "T1_oKM": "before-contrast",
     "T1 v. KM": "before-contrast",
