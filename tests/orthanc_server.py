@@ -83,7 +83,7 @@ def reason_to_skip() -> str | None:
     if os.environ.get("METIA_TEST_ORTHANC_URL"):
         return None
     if program() is None or not find_plugins()[0].exists():
-        return "Orthanc or its DICOMweb plugin is not installed (`make install`)"
+        return "Orthanc or its DICOMweb plugin is not installed (`make setup-dev`)"
     return None
 
 

@@ -9,7 +9,7 @@ if __name__ == "__main__":
         from segmentation.cli.main import main
     except ModuleNotFoundError as error:
         sys.stderr.write(
-            f"metia: the package {error.name} is missing; run `make install` first.\n"
+            f"metia: the package {error.name} is missing; run `make setup` first.\n"
         )
         sys.exit(6)
     except KeyboardInterrupt:

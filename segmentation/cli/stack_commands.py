@@ -20,13 +20,28 @@ from settings import RESEARCH_NOTICE, ROOT, Settings, get_settings
 
 
 @click.command()
-@click.option("--port", default=8080, show_default=True, help="Port of the viewer.")
+@click.option(
+    "--port",
+    type=click.IntRange(1, 65535),
+    default=8080,
+    show_default=True,
+    help="Port of the viewer.",
+)
 @click.option(
     "--listen", default="127.0.0.1", show_default=True, help="Address of the viewer."
 )
-@click.option("--workers", default=1, show_default=True, help="Worker processes.")
 @click.option(
-    "--dicom-port", default=0, help="Take images by C-STORE on this port (0: do not)."
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Worker processes.",
+)
+@click.option(
+    "--dicom-port",
+    type=click.IntRange(0, 65535),
+    default=0,
+    help="Take images by C-STORE on this port (0: do not).",
 )
 @click.option(
     "--data-dir",

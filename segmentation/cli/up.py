@@ -106,7 +106,8 @@ class LocalStack:
         Raises
         ------
         MetiaError
-            ``configuration-invalid`` naming the program or build that is missing.
+            ``configuration-invalid`` naming the program or build that is missing, the
+            port that is taken or the folder that cannot be written.
         """
         for program in ("Orthanc", "nginx"):
             if _find_program(program) is None:
@@ -120,9 +121,16 @@ class LocalStack:
                 "The viewer is not built; run `make setup`.",
             )
         _refuse_taken_port(self.options.listen, self.options.port)
-        self._write_files()
-        shutil.rmtree(self._folder("run/metrics"))
-        self._folder("run/metrics")
+        try:
+            self._write_files()
+            shutil.rmtree(self._folder("run/metrics"))
+            self._folder("run/metrics")
+        except OSError as error:
+            raise MetiaError(
+                "configuration-invalid",
+                f"The data folder {self.options.data_dir} cannot be used "
+                f"({error.strerror}); choose another with `./metia up --data-dir DIR`.",
+            ) from error
 
     def start(self, stopped: threading.Event) -> None:
         """Start all services; return when each is ready, or `stopped` is set."""

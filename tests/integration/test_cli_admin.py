@@ -178,6 +178,29 @@ def test_up_uses_the_data_folder_of_the_other_commands(metia, tmp_path, monkeypa
     assert asked == [tmp_path / "data"]
 
 
+@pytest.mark.parametrize("option", ["--port", "--dicom-port"])
+def test_a_port_that_cannot_be_is_wrong_usage(metia, option):
+    done = metia("up", option, "99999")
+    assert done.returncode == 2
+    assert option in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_made_is_told(metia, tmp_path, monkeypatch):
+    from segmentation.cli import up
+
+    monkeypatch.setattr("signal.signal", lambda *_: None)
+    monkeypatch.setattr(up, "VIEWER_ROOT", tmp_path)
+    monkeypatch.setattr(up, "_find_program", lambda name: name)
+    (tmp_path / "index.html").touch()
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "data"
+    port = str(up.free_port())
+    done = metia("up", "--port", port, "--data-dir", str(folder))
+    assert done.returncode == 6
+    assert f"The data folder {folder} cannot be used" in done.stderr
+    assert "--data-dir" in done.stderr
+
+
 def test_users_are_made_changed_and_audited(ready, monkeypatch):
     from db import audit
     from db.engine import reading

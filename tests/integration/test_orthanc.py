@@ -88,7 +88,7 @@ def test_answers_are_not_compressed(orthanc: OrthancServer) -> None:
 
 @pytest.mark.skipif(bool(reason_to_skip()), reason=str(reason_to_skip()))
 @pytest.mark.skipif(
-    shutil.which("storescu") is None, reason="DCMTK is not installed (`make install`)"
+    shutil.which("storescu") is None, reason="DCMTK is not installed (`make setup-dev`)"
 )
 def test_only_known_modalities_may_store_or_query(tmp_path: Path) -> None:
     (image,) = make_series(1)
