@@ -132,6 +132,11 @@ def _fold_output(network: nn.Module) -> None:
 
 
 def replace_norms(module: nn.Module) -> None:
+    """Make every instance norm a group norm of one channel a group, in place.
+
+    The same arithmetic without weights, so state dicts are unchanged; many times faster
+    on CPU in channels-last order.
+    """
     for name, child in module.named_children():
         if isinstance(child, nn.InstanceNorm3d):
             module.add_module(name, ChannelNorm(child.num_features, child.eps))

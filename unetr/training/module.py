@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor, nn
 
 from unetr.configuration import NetworkArguments
-from unetr.network import replace_norms, build_network
+from unetr.network import build_network, replace_norms
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.losses import lesion_loss, soft_dice
 
