@@ -27,7 +27,7 @@ from segmentation.jobs import JobQueue
 from segmentation.models.predictor import ModelIdentity, Prediction
 from segmentation.phantoms import draw_sample_visit
 from segmentation.pipeline import Outcome, Request, run_segmentation
-from segmentation.runner import record_outcome
+from segmentation.runner import keep_memory, record_outcome
 from settings import Settings
 from tests.orthanc_server import running_orthanc
 
@@ -73,6 +73,7 @@ class Reporter:
 
 def measure(runs: int) -> dict[str, object]:
     """Measure `runs` runs after one that is not counted."""
+    keep_memory()  # as the worker does
     visit = draw_sample_visit(1)
     head = visit.post_contrast
     truth = head.volume.with_array(head.occupancy)

@@ -9,6 +9,7 @@ worker busy.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 
@@ -27,7 +28,7 @@ def measure(seconds: int) -> dict[str, object]:
     visit = draw_sample_visit(1)
     with running_system(METIA_DEFAULT_MODEL="unetr-seeded") as system:
         system.store(visit.images)
-        with system.client() as client:
+        with contextlib.closing(system.client()) as client:
             requests = _requests(client, visit.study_uid)
             idle = _sample(client, requests, seconds)
             busy, jobs = _sample_busy(client, requests, visit.study_uid, seconds)

@@ -7,6 +7,7 @@ happens inside. Not safe to share between threads.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from typing import Protocol
 
@@ -64,6 +65,28 @@ def choose_model(settings: Settings, engine: Engine, name: str | None) -> ModelF
     with reading(engine) as session:
         promoted = promoted_model(session)
     return registry.default(promoted.name if promoted else settings.default_model)
+
+
+def keep_memory() -> bool:
+    """Let the allocator keep the memory it freed, for the arrays of the next job.
+
+    Each array of a head is tens of megabytes. Given back to the system after every step
+    and asked for again, their pages cost more than the work on them: on a virtual
+    machine twice the whole overhead of a job.
+
+    Returns
+    -------
+    bool
+        False where the C library is not glibc, and nothing was changed.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return False
+    trim_threshold, mmap_threshold = -1, -3  # malloc.h
+    limit_bytes = 2**31 - 1
+    return bool(mallopt(trim_threshold, limit_bytes)) and bool(
+        mallopt(mmap_threshold, limit_bytes)
+    )
 
 
 class SegmentationRunner:

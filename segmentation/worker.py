@@ -312,8 +312,9 @@ def main() -> int:
 
 def _make_segmentation(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
     # Only here: whoever imports this module for its types loads no pipeline.
-    from segmentation.runner import SegmentationRunner
+    from segmentation.runner import SegmentationRunner, keep_memory
 
+    keep_memory()
     # The computing gives way to the answers of the web on the same machine.
     os.nice(settings.worker_niceness)
     runner = SegmentationRunner(settings, engine)
