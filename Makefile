@@ -23,7 +23,7 @@ setup-dev: setup $(STAMPS)/packages-dev $(STAMPS)/python-dev ## Install what tes
 
 test: setup-dev lint ## Set up everything and run all tests
 	cd ohif-extension && npm test
-	$(PYTEST) -n 2 --dist loadgroup -m "not docker and not browser"
+	$(PYTEST) -n 2 -m "not docker and not browser"
 	$(PYTEST) -m browser
 
 lint: setup-dev ## Check style, types and who imports whom
