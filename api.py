@@ -88,12 +88,8 @@ def _make_services(
     settings: Settings, archive: Archive | None, engine: Engine | None
 ) -> Services:
     database = engine or make_engine(settings.database_url)
-    archive = archive or OrthancArchive(
-        settings.archive_url,
-        settings.archive_user,
-        settings.archive_password.get_secret_value(),
-        connect_timeout_s=settings.archive_connect_timeout_s,
-        read_timeout_s=settings.archive_read_timeout_s,
+    archive = archive or OrthancArchive.from_settings(
+        settings,
         # A person waits for the answer: one more try, not the worker's patience.
         retries=min(settings.archive_retries, 1),
     )

@@ -14,9 +14,9 @@ from unittest import mock
 import httpx
 from pydicom.dataset import Dataset
 
+from orthanc.gateway import OrthancArchive
 from segmentation.cli.stack_commands import prepare_database
 from segmentation.cli.up import LocalStack, StackOptions, free_port
-from segmentation.runner import open_archive
 from settings import Settings
 
 
@@ -45,7 +45,7 @@ class RunningSystem:
 
     def store(self, images: Sequence[Dataset]) -> None:
         """Put images into the archive."""
-        with closing(open_archive(self.settings)) as archive:
+        with closing(OrthancArchive.from_settings(self.settings)) as archive:
             archive.store(images)
 
 

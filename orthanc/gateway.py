@@ -30,6 +30,7 @@ from orthanc.listing import (
     resources,
     series_order,
 )
+from settings import Settings
 
 _CANNOT_TRANSCODE = frozenset({400, 406, 415, 500, 501})
 _POLL_STABLE_S = 0.5
@@ -74,6 +75,20 @@ class OrthancArchive:
             read_timeout_s=read_timeout_s,
             retries=retries,
             limits=self._limits,
+        )
+
+    @classmethod
+    def from_settings(
+        cls, settings: Settings, *, retries: int | None = None
+    ) -> OrthancArchive:
+        """Open the archive that the settings name, with their patience or `retries`."""
+        return cls(
+            settings.archive_url,
+            settings.archive_user,
+            settings.archive_password.get_secret_value(),
+            connect_timeout_s=settings.archive_connect_timeout_s,
+            read_timeout_s=settings.archive_read_timeout_s,
+            retries=settings.archive_retries if retries is None else retries,
         )
 
     def close(self) -> None:

@@ -17,13 +17,13 @@ from werkzeug import Response
 from db import audit
 from db.engine import reading, transaction
 from db.jobs import Job, get_job, list_jobs, queue_position, ups_state
-from db.models_registry import promoted_model
 from db.results import Lesion, Result, get_lesion, get_result, list_results
 from errors import CODES, MetiaError
 from orthanc.archive import Archive
 from segmentation.access.routes import allow, principal
 from segmentation.http import schemas
 from segmentation.http.routes import Blueprint, request_id, services
+from segmentation.models.choice import default_model_name
 from settings import RESEARCH_NOTICE
 
 jobs = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs", description="Jobs")
@@ -92,9 +92,7 @@ def _note(action: str, job_id: str) -> None:
 
 def _default_model_name() -> str:
     context = services()
-    with reading(context.engine) as session:
-        promoted = promoted_model(session)
-    return promoted.name if promoted else context.settings.default_model
+    return default_model_name(context.settings, context.engine)
 
 
 def _require_series(archive: Archive, study_uid: str, series_uid: str | None) -> None:

@@ -13,13 +13,14 @@ from typing import Protocol
 
 from pydicom.dataset import Dataset
 
-from db.engine import Engine, Session, reading
+from db.engine import Engine, Session
 from db.jobs import Job
-from db.models_registry import ModelRecord, promoted_model
+from db.models_registry import ModelRecord
 from db.results import LesionRecord, ResultRecord, record_result
 from db.studies import Patient, Series, Study, upsert_study
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
+from segmentation.models.choice import default_model_name
 from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
 from segmentation.pipeline import (
@@ -37,34 +38,6 @@ class RecordingPort(JobPort, Protocol):
 
     def record(self, store: Callable[[Session], str]) -> None:
         """Store the result and end the job, both in one transaction."""
-
-
-def open_archive(settings: Settings) -> OrthancArchive:
-    """Open the archive that the settings name."""
-    return OrthancArchive(
-        settings.archive_url,
-        settings.archive_user,
-        settings.archive_password.get_secret_value(),
-        connect_timeout_s=settings.archive_connect_timeout_s,
-        read_timeout_s=settings.archive_read_timeout_s,
-        retries=settings.archive_retries,
-    )
-
-
-def choose_model(settings: Settings, engine: Engine, name: str | None) -> ModelFolder:
-    """Give the model called `name`, else the promoted one, else the default.
-
-    Raises
-    ------
-    MetiaError
-        ``model-unknown`` or ``model-invalid``.
-    """
-    registry = ModelRegistry(settings.model_dirs)
-    if name is not None:
-        return registry.get(name)
-    with reading(engine) as session:
-        promoted = promoted_model(session)
-    return registry.default(promoted.name if promoted else settings.default_model)
 
 
 def keep_memory() -> bool:
@@ -106,7 +79,7 @@ class SegmentationRunner:
     ) -> None:
         self._settings = settings
         self._engine = engine
-        self._archive = archive or open_archive(settings)
+        self._archive = archive or OrthancArchive.from_settings(settings)
         self._predictor: Predictor | None = None
 
     def warm_up(self) -> str:
@@ -117,7 +90,7 @@ class SegmentationRunner:
         str
             The device it computes on.
         """
-        return self._load(choose_model(self._settings, self._engine, None)).device
+        return self._load(self._choose(None)).device
 
     def __call__(self, job: Job, context: RecordingPort) -> None:
         """Run one job to its end.
@@ -127,9 +100,7 @@ class SegmentationRunner:
         MetiaError
             Why it did not get there.
         """
-        predictor = self._load(
-            choose_model(self._settings, self._engine, job.model_name)
-        )
+        predictor = self._load(self._choose(job.model_name))
 
         def record(outcome: Outcome) -> None:
             context.record(lambda session: record_outcome(session, job, outcome))
@@ -141,6 +112,12 @@ class SegmentationRunner:
             predictor,
             record,
             stable_timeout_s=self._settings.archive_stable_timeout_s,
+        )
+
+    def _choose(self, name: str | None) -> ModelFolder:
+        registry = ModelRegistry(self._settings.model_dirs)
+        return registry.default(
+            name or default_model_name(self._settings, self._engine)
         )
 
     def _load(self, model: ModelFolder) -> Predictor:

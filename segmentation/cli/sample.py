@@ -59,10 +59,10 @@ def load() -> None:
 
 def load_sample(settings: Settings) -> None:
     """Store the synthetic sample study and its follow-up, unless they are there."""
+    from orthanc.gateway import OrthancArchive
     from segmentation.phantoms import sample_study
-    from segmentation.runner import open_archive
 
-    with contextlib.closing(open_archive(settings)) as archive:
+    with contextlib.closing(OrthancArchive.from_settings(settings)) as archive:
         for visit in (1, 2):
             study_uid, make = sample_study(visit)
             try:
