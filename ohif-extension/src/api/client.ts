@@ -21,8 +21,8 @@ export interface Api {
   result(id: string): Promise<Result>;
 }
 
-interface Request {
-  method?: 'GET' | 'POST' | 'DELETE';
+export interface Request {
+  method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   body?: unknown;
   headers?: Record<string, string>;
   signal?: AbortSignal;
@@ -98,12 +98,12 @@ export class ApiClient implements Api {
     return this.json(`/results/${segment(id)}`);
   }
 
-  private async json<T>(path: string, request: Request = {}): Promise<T> {
+  protected async json<T>(path: string, request: Request = {}): Promise<T> {
     return (await (await this.send(path, request)).json()) as T;
   }
 
   /** Send once; a stale CSRF token (the session was renewed elsewhere) is fetched anew once. */
-  private async send(path: string, request: Request = {}): Promise<Response> {
+  protected async send(path: string, request: Request = {}): Promise<Response> {
     try {
       return await this.sendOnce(path, request);
     } catch (error) {
