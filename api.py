@@ -26,6 +26,7 @@ from segmentation.access.login.routes import blueprint as login
 from segmentation.access.people.routes import blueprint as people
 from segmentation.access.routes import blueprint as session
 from segmentation.access.routes import install_guard
+from segmentation.exports.routes import blueprint as exports
 from segmentation.http.logs import configure_logs
 from segmentation.http.metrics import Metrics, QueueFigures
 from segmentation.http.problems import error_reference
@@ -75,7 +76,15 @@ def create_app(
     api = Api(app)
     describe_converters(api)
     _describe_access(api)
-    for blueprint in (session, studies, work.jobs, work.results, work.models, people):
+    for blueprint in (
+        session,
+        studies,
+        work.jobs,
+        work.results,
+        work.models,
+        people,
+        exports,
+    ):
         api.register_blueprint(blueprint)
     app.register_blueprint(login)
     app.register_blueprint(service)

@@ -212,6 +212,12 @@ CODES: dict[str, ErrorCode] = {
     "disk-full": ErrorCode(
         "The disk is full", 507, "Free space, then press again.", True
     ),
+    # -- exports ---------------------------------------------------------------
+    "export-impossible": ErrorCode(
+        "This cannot be written in that format",
+        422,
+        "Choose another format; the DICOM SEG in the archive holds everything.",
+    ),
     # -- jobs ------------------------------------------------------------------
     "job-superseded": ErrorCode(
         "Another worker has taken over this job", 409, "Nothing to do."

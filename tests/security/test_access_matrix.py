@@ -28,6 +28,7 @@ NEEDS = {
     ("GET", "/api/v1/results/<id:result_id>"): "viewer",
     ("GET", "/api/v1/lesions/<id:lesion_id>"): "viewer",
     ("GET", "/api/v1/models"): "viewer",
+    ("GET", "/api/v1/results/<id:result_id>/export/nifti"): "annotator",
     ("GET", "/api/v1/users"): "admin",
     ("POST", "/api/v1/users"): "admin",
     ("PATCH", "/api/v1/users/<name>"): "admin",

@@ -1,0 +1,1 @@
+"""What leaves as files: tables, FHIR, PDF, NIfTI, and the routes that give them."""
