@@ -27,6 +27,7 @@ from segmentation.access.people.routes import blueprint as people
 from segmentation.access.routes import blueprint as session
 from segmentation.access.routes import install_guard
 from segmentation.exports.routes import blueprint as exports
+from segmentation.followup.routes import blueprint as followup
 from segmentation.http.logs import configure_logs
 from segmentation.http.metrics import Metrics, QueueFigures
 from segmentation.http.problems import error_reference
@@ -84,6 +85,7 @@ def create_app(
         work.models,
         people,
         exports,
+        followup,
     ):
         api.register_blueprint(blueprint)
     app.register_blueprint(login)

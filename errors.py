@@ -56,6 +56,11 @@ CODES: dict[str, ErrorCode] = {
     "conflict": ErrorCode(
         "The present state does not allow this", 409, "Reload and look again."
     ),
+    "edit-conflict": ErrorCode(
+        "Somebody else has changed this meanwhile",
+        409,
+        "Look at the present state, then decide again; nothing was overwritten.",
+    ),
     "too-large": ErrorCode("The request is too large", 413, "Send less at once."),
     "unsupported-media-type": ErrorCode(
         "The content type is not supported", 415, "Send application/json."

@@ -54,7 +54,7 @@ class Id(fields.String):
     """An identifier made by us."""
 
     def __init__(self, **options: Any) -> None:
-        metadata = {"pattern": ID_PATTERN}
+        metadata = {"pattern": ID_PATTERN, **options.pop("metadata", {})}
         super().__init__(metadata=metadata, validate=_only(is_id), **options)
 
 

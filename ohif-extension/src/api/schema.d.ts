@@ -779,6 +779,653 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/patients": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List patients that have a result, by name. */
+        get: {
+            parameters: {
+                query?: {
+                    search?: string;
+                    limit?: number;
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Patients"];
+                    };
+                };
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/course": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the course of a patient. */
+        get: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study_uid}/course": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        /** Give the course of the patient of a study that has a result. */
+        get: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /** Set treatment, baseline and criteria of a patient. */
+        put: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["PlanInput"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/events": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Note something that happened to the patient. */
+        post: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["EventInput"];
+                };
+            };
+            responses: {
+                /** @description Created */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/events/{event_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /** Take an event off the time line; the audit keeps it. */
+        delete: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                    event_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study_uid}/reading": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /** Enter what only a reader knows of a visit. */
+        put: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ReadingInput"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tracks/{track_id}/studies/{study_uid}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                track_id: string;
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        /** Say what became of a lesion at a visit. */
+        put: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    track_id: string;
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["TrackReadingInput"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/tracks/{track_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                track_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /** Rename a lesion, or set what it counts as. */
+        patch: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    track_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["TrackChange"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/links": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Decide which lesion a finding is. */
+        post: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["LinkInput"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/links/undo": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Take back a decision about a link. */
+        post: {
+            parameters: {
+                query?: {
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["UndoInput"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study_uid}/assessments": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        /** List the signed assessments of a visit, newest first. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["SignedAssessments"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        /** Sign the assessment of a visit as it was shown. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["SignatureInput"];
+                };
+            };
+            responses: {
+                /** @description Created */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Course"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/update": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Find the patient's other studies in the archive and have them segmented. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["BroughtUpToDate"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                429: components["responses"]["TOO_MANY_REQUESTS"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -1065,6 +1712,573 @@ export interface components {
             last_used_at: string | null;
             /** @description The secret; shown this once. */
             token: string;
+        };
+        ListedPatient: {
+            id: string;
+            patient_id: string | null;
+            /** @description As DICOM writes it: Family^Given. */
+            name: string | null;
+            /** Format: date */
+            birth_date: string | null;
+            sex: string | null;
+            visit_count: number;
+            /** Format: date */
+            first_visit: string | null;
+            /** Format: date */
+            last_visit: string | null;
+        };
+        Patients: {
+            patients: components["schemas"]["ListedPatient"][];
+            next_cursor: string | null;
+        };
+        CoursePatient: {
+            id: string;
+            patient_id: string | null;
+            /** @description As DICOM writes it: Family^Given. */
+            name: string | null;
+            /** Format: date */
+            birth_date: string | null;
+            sex: string | null;
+        };
+        CourseRuleSet: {
+            name: string;
+            title: string;
+            version: string;
+        };
+        CourseDecision: {
+            id: string;
+            /** @enum {string} */
+            action: "link" | "new" | "unlink" | "confirm";
+            study_uid: string;
+            finding_uid: string;
+            track_id: string | null;
+            by: string;
+            /** Format: date-time */
+            at: string;
+        };
+        ProtocolSwitches: {
+            max_targets?: number;
+            /** @description True: 5 to 10 mm is measurable where slice thickness and gap are at most 1.5 mm together. */
+            small_lesions_measurable?: boolean;
+            /** @description True: with more than 5 mm from slice to slice, the least diameter is twice that distance. */
+            thick_slice_rule?: boolean;
+            /**
+             * @description Where perpendicular diameter or slice count is not recorded at baseline.
+             * @enum {string}
+             */
+            missing_measurability?: "assume_met" | "not_measurable";
+            baseline_max_days?: number;
+            too_small_value_tenths_mm?: number;
+            /** @description True: the default value of a lesion too small to measure can meet the 5 mm rule. */
+            default_value_counts_as_growth?: boolean;
+            /**
+             * @description The earlier value a lesion must exceed by 5 mm: its value at the visit of the nadir, or its own smallest.
+             * @enum {string}
+             */
+            lesion_growth_reference?: "nadir_visit" | "own_minimum";
+            cr_allows_physiological_steroids?: boolean;
+            /**
+             * @description The answer where only steroids stand against complete response.
+             * @enum {string}
+             */
+            steroids_at_complete_response?: "partial_response" | "not_evaluable";
+            /** @enum {string} */
+            steroid_increase_without_progression?: "indeterminate" | "not_evaluable" | "ignore";
+            /**
+             * @description With what a dose is compared where the reader gives no change.
+             * @enum {string}
+             */
+            steroid_reference?: "baseline" | "previous_visit";
+            /**
+             * @description Where steroids or clinical status are not recorded. Complete response always needs the steroids.
+             * @enum {string}
+             */
+            missing_reader_input?: "assume_stable" | "not_evaluable";
+            /**
+             * @description censor: after local treatment of a target no visit is assessed, also not for progression.
+             * @enum {string}
+             */
+            local_therapy?: "not_evaluable" | "censor";
+            /**
+             * @description not_evaluable: a lesion suspected of radionecrosis has no value.
+             * @enum {string}
+             */
+            radionecrosis?: "flag" | "not_evaluable";
+            /** @description After a confirmed complete response, a lesion from this size on is relapse; below, the reader decides. */
+            relapse_tenths_mm?: number;
+            confirmation_required?: boolean;
+            confirmation_days?: number;
+            /** @description From baseline, for stable disease as best response. */
+            stable_disease_min_days?: number;
+            immunotherapy_window_months?: number;
+            /**
+             * @description What confirms progression-like imaging: more or bigger, or merely still there.
+             * @enum {string}
+             */
+            immunotherapy_confirmation?: "growth" | "persistence";
+            immunotherapy_confirmation_days?: number;
+            immunotherapy_growth_tenths_mm?: number;
+            recist_max_per_organ?: number;
+            /** @description Standard deviation of one diameter, for the uncertainty band. */
+            measurement_sd_tenths_mm?: number;
+        };
+        CourseReset: {
+            study_uid: string;
+            reason: string;
+        };
+        CoursePlan: {
+            /** Format: date */
+            treatment_start: string | null;
+            /** Format: date */
+            immunotherapy_start: string | null;
+            /** @description As a reader designated it. */
+            baseline_study_uid: string | null;
+            rule_set: string;
+            protocol: components["schemas"]["ProtocolSwitches"];
+            resets: components["schemas"]["CourseReset"][];
+            /** @description 0 where no plan was entered. */
+            revision: number;
+        };
+        CourseEvent: {
+            id: string;
+            /** Format: date */
+            date: string;
+            /** @enum {string} */
+            kind: "surgery" | "radiosurgery" | "radiotherapy" | "systemic_therapy" | "immunotherapy" | "steroids" | "clinical" | "other";
+            text: string;
+            track_id: string | null;
+            author: string | null;
+        };
+        CourseReason: {
+            code: string;
+            text: string;
+        };
+        CourseUnlinked: {
+            lesion_id: string;
+            finding_uid: string;
+            name: string;
+            longest_diameter_mm: number | null;
+            volume_ml: number | null;
+            sop_instance_uid: string;
+            frame_number: number | null;
+        };
+        CourseRegistration: {
+            accepted: boolean;
+            /** @description 0 to 1. */
+            quality: number | null;
+            reason: string;
+            /** @description From this visit to the earliest one, patient coordinates, mm. */
+            matrix: number[][];
+        };
+        CourseReading: {
+            steroid_use: string;
+            steroid_change: string | null;
+            /** @description Dexamethasone equivalent a day. */
+            steroid_dose_mg: number | null;
+            clinical: string;
+            non_target: string | null;
+            technique_changed: boolean;
+            extracranial_response: string;
+            note: string;
+            selected_result_id: string | null;
+            /** @description 0 where nothing was entered yet. */
+            revision: number;
+            author: string | null;
+            /** @description What the criteria ask for and nobody has said yet. */
+            missing: string[];
+        };
+        CourseUncertainty: {
+            firm: boolean;
+            target: string[];
+            overall: string[];
+            /** @description Two standard deviations of a difference of two sums. */
+            half_width_mm: number | null;
+            /** @description From the sum to +20 % of nadir; negative below. */
+            to_progression_mm: number | null;
+            /** @description From the sum to -30 % of baseline; negative below. */
+            to_response_mm: number | null;
+        };
+        CourseVolumetric: {
+            category: string;
+            sum_ml: number | null;
+            change_from_baseline_percent: number | null;
+            change_from_nadir_percent: number | null;
+            sphere_equivalent_growth: boolean;
+            notice: string;
+        };
+        CourseAssessment: {
+            /** @description CR, PR, SD, PD, NE, INDETERMINATE, BASELINE ... */
+            category: string;
+            category_text: string;
+            target: string;
+            non_target: string;
+            /** @description Labels, certain or not. */
+            new_lesions: string[];
+            /** @description Null where nothing needs confirmation. */
+            confirmed: boolean | null;
+            /**
+             * Format: date
+             * @description From when a response or progression counts.
+             */
+            since: string | null;
+            /** @description Of the period, from all of its visits. */
+            best_response: string | null;
+            reasons: components["schemas"]["CourseReason"][];
+            /** @description Codes a person should look at. */
+            flags: string[];
+            uncertainty: components["schemas"]["CourseUncertainty"] | null;
+            volumetric: components["schemas"]["CourseVolumetric"] | null;
+            /** @description Of everything this visit's assessment rests on; to be signed. */
+            inputs_sha256: string;
+        };
+        CourseSignature: {
+            id: string;
+            rule_set: string;
+            category: string;
+            proposed_category: string;
+            /** @description The name of the person. */
+            by: string;
+            /** Format: date-time */
+            at: string;
+            comment: string;
+            /** @description Whether the inputs have changed since. */
+            stale: boolean;
+        };
+        CourseVisit: {
+            study_uid: string;
+            /** Format: date */
+            date: string | null;
+            description: string | null;
+            /** @description Null where every result is rejected. */
+            series_uid: string | null;
+            result_id: string | null;
+            result_state: string | null;
+            result_revision: number | null;
+            result_origin: string | null;
+            /** @description Why the visit is not assessed; null where it is. */
+            left_out: components["schemas"]["CourseReason"] | null;
+            is_baseline: boolean;
+            /** @description The smallest sum of the present period so far. */
+            is_nadir: boolean;
+            /** @description Links of this visit that wait for the reader. */
+            pending_links: number;
+            unlinked: components["schemas"]["CourseUnlinked"][];
+            /** @description Null at the earliest visit. */
+            registration: components["schemas"]["CourseRegistration"] | null;
+            reading: components["schemas"]["CourseReading"];
+            /** @description Of the targets that have a value; null where there is none. */
+            sum_mm: number | null;
+            /** @description Whether every target has a value. */
+            sum_complete: boolean;
+            /** @description Of all lesions of the visit, targets or not. */
+            sum_volume_ml: number;
+            change_from_baseline_percent: number | null;
+            change_from_nadir_percent: number | null;
+            assessment: components["schemas"]["CourseAssessment"] | null;
+            signed: components["schemas"]["CourseSignature"] | null;
+        };
+        CourseLink: {
+            /** @enum {string} */
+            state: "automatic" | "pending" | "confirmed";
+            relation: string;
+            cost_mm: number | null;
+            reason: string;
+        };
+        CourseTrackReading: {
+            state: string | null;
+            reason: string | null;
+            into_track_id: string | null;
+            /** Format: date */
+            treated_on: string | null;
+            modality: string | null;
+            radionecrosis_suspected: boolean;
+            certainty: string | null;
+            projections: number | null;
+            reappearance: string | null;
+            author: string | null;
+        };
+        CourseObservation: {
+            study_uid: string;
+            /** @enum {string} */
+            state: "measured" | "too_small" | "absent" | "not_assessed" | "merged" | "split" | "locally_treated";
+            /** @description Code of why it is not assessed; else empty. */
+            reason: string;
+            /** @description Whether it takes part in the visit's assessment. */
+            counts: boolean;
+            lesion_id: string | null;
+            finding_uid: string | null;
+            longest_diameter_mm: number | null;
+            perpendicular_diameter_mm: number | null;
+            volume_ml: number | null;
+            slice_count: number | null;
+            review: string | null;
+            measurable: boolean | null;
+            measurable_reasons: string[];
+            /** @description Against the visit before that has a value. */
+            change_mm: number | null;
+            /** @description Against the baseline. */
+            change_percent: number | null;
+            link: components["schemas"]["CourseLink"] | null;
+            sop_instance_uid: string | null;
+            frame_number: number | null;
+            certainty: string | null;
+            /** @description Null where a reader said nothing. */
+            reading: components["schemas"]["CourseTrackReading"] | null;
+        };
+        CourseTrack: {
+            id: string;
+            label: string;
+            tracking_uid: string;
+            /**
+             * @description In the present period; null: not there then.
+             * @enum {string|null}
+             */
+            role: "target" | "non_target" | null;
+            /** @enum {string|null} */
+            role_by: "reader" | "rule" | null;
+            /** @description Why it is no target; sentences. */
+            role_reasons: string[];
+            /** @enum {string} */
+            kind: "parenchymal" | "solid_nodule" | "cystic_only" | "dural" | "bone" | "leptomeningeal" | "ill_defined" | "soft_tissue";
+            compartment: string;
+            progressed_since_treatment: boolean | null;
+            colour: number[];
+            /** @description The track of which this is a fragment. */
+            split_from: string | null;
+            revision: number;
+            /** @description One a visit, in the order of the visits. */
+            observations: components["schemas"]["CourseObservation"][];
+        };
+        Course: {
+            patient: components["schemas"]["CoursePatient"];
+            /** @description The study that was asked for. */
+            current_study_uid: string | null;
+            rule_set: string;
+            rule_sets: components["schemas"]["CourseRuleSet"][];
+            rules_version: string;
+            notice: string;
+            /** @description Over all visits. */
+            pending_links: number;
+            /** @description What `links/undo` would take back. */
+            last_decision: components["schemas"]["CourseDecision"] | null;
+            plan: components["schemas"]["CoursePlan"];
+            events: components["schemas"]["CourseEvent"][];
+            /** @description In order of date. */
+            visits: components["schemas"]["CourseVisit"][];
+            tracks: components["schemas"]["CourseTrack"][];
+        };
+        ResetInput: {
+            study_uid: string;
+            reason: string;
+        };
+        PlanInput: {
+            /** @description The one that was shown; 0 where nothing was entered yet. */
+            revision: number;
+            /**
+             * Format: date
+             * @default null
+             */
+            treatment_start: string | null;
+            /**
+             * Format: date
+             * @description Switches the handling of pseudo-progression on.
+             * @default null
+             */
+            immunotherapy_start: string | null;
+            /**
+             * @description Null: the last visit not after the start of treatment, else the earliest.
+             * @default null
+             */
+            baseline_study_uid: string | null;
+            /** @enum {string} */
+            rule_set: "rano-bm" | "recist-1.1";
+            protocol?: components["schemas"]["ProtocolSwitches"];
+            resets?: components["schemas"]["ResetInput"][];
+        };
+        EventInput: {
+            /** Format: date */
+            date: string;
+            /** @enum {string} */
+            kind: "surgery" | "radiosurgery" | "radiotherapy" | "systemic_therapy" | "immunotherapy" | "steroids" | "clinical" | "other";
+            /** @default  */
+            text: string;
+            /** @default null */
+            track_id: string | null;
+        };
+        ReadingInput: {
+            /** @description The one that was shown; 0 where nothing was entered yet. */
+            revision: number;
+            /** @enum {string} */
+            steroid_use: "none" | "physiological" | "pharmacological" | "not_recorded";
+            /**
+             * @description Null: derived from the doses.
+             * @enum {string|null}
+             */
+            steroid_change: "stable" | "decreased" | "increased" | "not_recorded" | null;
+            /** @description Dexamethasone equivalent a day, to 0.1 mg. */
+            steroid_dose_mg: number | null;
+            /** @enum {string} */
+            clinical: "stable" | "better" | "worse_due_to_tumour" | "worse_other_cause" | "not_recorded";
+            /**
+             * @description Null: derived from the lesions. Progression comes from here only.
+             * @enum {string|null}
+             */
+            non_target: "none" | "complete_response" | "non_cr_non_pd" | "unequivocal_progression" | "not_assessed" | null;
+            technique_changed: boolean;
+            /**
+             * @default not_recorded
+             * @enum {string}
+             */
+            extracranial_response: "CR" | "PR" | "SD" | "NON_CR_NON_PD" | "PD" | "NE" | "not_recorded";
+            /** @default  */
+            note: string;
+            /**
+             * @description The result to assess; null: the newest that is not rejected.
+             * @default null
+             */
+            selected_result_id: string | null;
+        };
+        TrackReadingInput: {
+            /** @description Of the track. */
+            revision: number;
+            /**
+             * @description Null: as measured and linked.
+             * @default null
+             * @enum {string|null}
+             */
+            state: "too_small" | "absent" | "not_assessed" | "merged" | "split" | "locally_treated" | null;
+            /**
+             * @description Asked for with not_assessed.
+             * @default null
+             * @enum {string|null}
+             */
+            reason: "not_imaged" | "image_quality" | "artefact" | "no_contrast" | "not_read" | "other" | null;
+            /**
+             * @description Asked for with merged.
+             * @default null
+             */
+            into_track_id: string | null;
+            /**
+             * Format: date
+             * @description Asked for with locally_treated; not after the visit.
+             * @default null
+             */
+            treated_on: string | null;
+            /**
+             * @description Asked for with locally_treated.
+             * @default null
+             * @enum {string|null}
+             */
+            modality: "radiosurgery" | "radiotherapy" | "surgery" | "ablation" | "other" | null;
+            /** @default false */
+            radionecrosis_suspected: boolean;
+            /**
+             * @description Of a new lesion: whether it is certainly one.
+             * @default null
+             * @enum {string|null}
+             */
+            certainty: "unequivocal" | "equivocal" | "not_tumour" | null;
+            /** @default null */
+            projections: number | null;
+            /**
+             * @description Of something small at an old site after complete response.
+             * @default null
+             * @enum {string|null}
+             */
+            reappearance: "tumour" | "not_tumour" | "undetermined" | null;
+        };
+        TrackChange: {
+            /** @description Of the track. */
+            revision: number;
+            /** @description Stands in reasons and reports; once a patient. */
+            label?: string;
+            /**
+             * @description Null: chosen by the rules.
+             * @enum {string|null}
+             */
+            role?: "target" | "non_target" | null;
+            /** @enum {string} */
+            kind?: "parenchymal" | "solid_nodule" | "cystic_only" | "dural" | "bone" | "leptomeningeal" | "ill_defined" | "soft_tissue";
+            /** @enum {string} */
+            compartment?: "cns" | "extracranial";
+            /** @description Null: not treated locally before the baseline. */
+            progressed_since_treatment?: boolean | null;
+        };
+        LinkInput: {
+            study_uid: string;
+            /** @description Or lesion_id; one of the two. */
+            finding_uid?: string;
+            /** @description Of any version of the visit's result. */
+            lesion_id?: string;
+            /**
+             * @description link: it is the lesion of track_id; new: it is a lesion of its own; unlink: it belongs to none of those it is linked to; confirm: the proposed link is right.
+             * @enum {string}
+             */
+            action: "link" | "new" | "unlink" | "confirm";
+            /**
+             * @description Asked for with link.
+             * @default null
+             */
+            track_id: string | null;
+        };
+        UndoInput: {
+            /**
+             * @description Null: the latest.
+             * @default null
+             */
+            decision_id: string | null;
+        };
+        SignedAssessment: {
+            id: string;
+            study_uid: string;
+            rule_set: string;
+            rules_version: string;
+            proposed_category: string;
+            category: string;
+            comment: string;
+            by: string;
+            /** Format: date-time */
+            at: string;
+            inputs_sha256: string;
+            supersedes_id: string | null;
+            stale: boolean;
+            /** @description As `./metia rano assess` takes it. */
+            case: {
+                [key: string]: unknown;
+            };
+            /** @description The assessment as shown. */
+            document: {
+                [key: string]: unknown;
+            };
+        };
+        SignedAssessments: {
+            assessments: components["schemas"]["SignedAssessment"][];
+        };
+        SignatureInput: {
+            /** @enum {string} */
+            rule_set: "rano-bm" | "recist-1.1";
+            /**
+             * @description Null: the proposed one. Another one asks for a comment.
+             * @default null
+             * @enum {string|null}
+             */
+            category: "CR" | "PR" | "SD" | "PD" | "NE" | "NON_CR_NON_PD" | "NED" | "INDETERMINATE" | "BASELINE" | null;
+            /** @default  */
+            comment: string;
+            /** @description Of the assessment shown. */
+            inputs_sha256: string;
+        };
+        SkippedStudy: {
+            study_uid: string;
+            /** @description An error code, as in docs/errors.md. */
+            code: string;
+        };
+        BroughtUpToDate: {
+            /** @description Ids of jobs. */
+            queued: string[];
+            /** @description Studies that have a result already. */
+            up_to_date: number;
+            skipped: components["schemas"]["SkippedStudy"][];
         };
     };
     responses: {
