@@ -1,17 +1,20 @@
-"""From a probability map to numbered, measured lesions.
+"""From a probability map, or from drawn labels, to numbered, measured lesions.
 
 ``find_lesions`` promises: 26-connected components of probability >= threshold, largest
-first; the volume by voxel count (unbiased; holes are not filled, no mesh); the longest
-and the perpendicular diameter in the patient's axial plane (``segmentation.diameters``
-has the definition); every position in LPS millimetres. Nothing but the order of the
-slices in `LesionMap.labels` and `Lesion.slice_index` hangs on how the grid is stored.
-Pure and safe between threads; called by the pipeline, the command line and tests.
+first; ``measure_segments``: what a reader drew, voxel for voxel, one lesion a label.
+Both: the volume by voxel count (unbiased; holes are not filled, no mesh); the longest
+and the perpendicular diameter in the patient's axial plane, holes filled, and the 3-D
+diameter (``segmentation.diameters`` has the definitions); every position in LPS
+millimetres. Nothing but the order of the slices in `LesionMap.labels` and
+`Lesion.slice_index` hangs on how the grid is stored. Pure and safe between threads;
+called by the pipeline, corrections, the command line and tests.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import highdicom as hd
 import numpy as np
@@ -25,9 +28,15 @@ from segmentation.diameters import (
     axial_axis,
     is_nearly_axial,
     measure_axes,
+    measure_extent,
 )
+from segmentation.measurability import why_not_measurable
 
+Method = Literal["probability-contour", "mask-contour"]
+"""Where the contour runs: at the threshold of the probability, or half-way between
+voxels inside and outside (0.3 to 0.7 mm longer on a 1 mm grid)."""
 TOUCHES_BORDER = "touches-border"
+SEVERAL_PARTS = "several-parts"
 _PLAUSIBLE_TOTAL_ML = 500.0
 """More lesion than this in one head is a misread image, not disease."""
 _MOST_LESIONS = 5000
@@ -46,19 +55,24 @@ class Lesion:
     Attributes
     ----------
     number : int
-        1 to n, largest volume first; also the value in `LesionMap.labels` and the
-        segment number in the SEG.
-    long_axis_mm, short_axis_mm : tuple
-        End points of the two diameters, LPS.
+        From 1; also the value in `LesionMap.labels` and the segment number in the SEG.
+        Of ``find_lesions``: largest volume first.
+    long_axis_mm, short_axis_mm, diameter_3d_axis_mm : tuple
+        End points of the diameters, LPS.
     slice_index : int
         Index on axis 0 of the input nearest to the middle of the long axis, among the
         slices the lesion touches.
     slice_count : int
-        How many slices of the input (axis 0) the lesion touches.
+        How many planes of the grid the lesion touches, of those nearest to axial.
     probability, peak_probability : float
-        Mean and maximum over the lesion's voxels.
+        Mean and maximum over the lesion's voxels; 1 for drawn labels.
+    method : str
+        How the diameters were measured.
+    measurable_reasons : tuple of str
+        Codes of ``measurability.REASONS``: why its size makes it not measurable.
     warnings : tuple of str
-        Codes of what limits the measurement: ``touches-border``.
+        Codes of what limits the measurement: ``touches-border``; ``several-parts`` for
+        a drawn lesion whose voxels do not all touch, measured across its parts.
     """
 
     number: int
@@ -73,7 +87,16 @@ class Lesion:
     probability: float
     peak_probability: float
     centroid_mm: Point
+    diameter_3d_mm: float
+    diameter_3d_axis_mm: tuple[Point, Point]
+    method: Method
+    measurable_reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def measurable(self) -> bool:
+        """Whether its size meets RANO-BM."""
+        return not self.measurable_reasons
 
 
 @dataclass(frozen=True)
@@ -101,7 +124,11 @@ class LesionMap:
 
 
 def find_lesions(
-    probability: hd.Volume, *, threshold: float, minimum_volume_mm3: float
+    probability: hd.Volume,
+    *,
+    threshold: float,
+    minimum_volume_mm3: float,
+    slice_distance_mm: float | None = None,
 ) -> LesionMap:
     """Separate and measure the lesions of a probability map.
 
@@ -113,6 +140,9 @@ def find_lesions(
         Probability from which a voxel belongs to a lesion, in (0, 1].
     minimum_volume_mm3 : float
         Components with less volume are left out.
+    slice_distance_mm : float, optional
+        Slice thickness and gap together, which decide on what is measurable; the
+        coarsest spacing of the grid where left out.
 
     Returns
     -------
@@ -143,7 +173,8 @@ def find_lesions(
     large = sizes * voxel_mm3 >= minimum_volume_mm3 * (1.0 - 1e-9)
     large[0] = False
     _refuse_too_much(where.size, values.size, voxel_mm3, int(large.sum()))
-    image = _Image(values, components, probability.affine, threshold)
+    distance_mm = slice_distance_mm or max(probability.spacing)
+    image = _Image(values, components, probability.affine, threshold, distance_mm)
     found = [
         _Component(image, key, voxels)
         for key, voxels in _voxels_of(where, key_of_voxel, large, values.shape)
@@ -161,6 +192,54 @@ def find_lesions(
             for number, component in enumerate(found, 1)
         ),
         dropped_small=count - len(found),
+        tilt_deg=tilt_deg,
+        resampled=not is_nearly_axial(tilt_deg),
+    )
+
+
+def measure_segments(
+    labels: hd.Volume,
+    *,
+    slice_distance_mm: float | None = None,
+    numbers: Collection[int] | None = None,
+) -> LesionMap:
+    """Measure drawn lesions exactly as they were drawn.
+
+    Parameters
+    ----------
+    labels : highdicom.Volume
+        uint16, axes (slice, row, column): 0 background, else the number of a lesion.
+        A label is one lesion, of however many parts.
+    slice_distance_mm : float, optional
+        See ``find_lesions``.
+    numbers : collection of int, optional
+        Measure only these; all where left out.
+
+    Returns
+    -------
+    LesionMap
+        With `labels` as given; lesions in order of their numbers.
+    """
+    drawn = np.asarray(labels.array)
+    distance_mm = slice_distance_mm or max(labels.spacing)
+    where = np.flatnonzero(drawn)
+    number_of_voxel = drawn.ravel()[where]
+    wanted = np.zeros(int(drawn.max()) + 1, dtype=bool)
+    chosen = np.unique(number_of_voxel) if numbers is None else list(numbers)
+    wanted[chosen] = True
+    image = _Image(
+        (drawn > 0).astype(np.float32), drawn, labels.affine, 0.5, distance_mm
+    )
+    tilt_deg = axial_axis(labels.affine)[1]
+    return LesionMap(
+        labels=labels,
+        lesions=tuple(
+            _Component(image, number, voxels).measure(number, labels.voxel_volume)
+            for number, voxels in _voxels_of(
+                where, number_of_voxel, wanted, drawn.shape
+            )
+        ),
+        dropped_small=0,
         tilt_deg=tilt_deg,
         resampled=not is_nearly_axial(tilt_deg),
     )
@@ -196,7 +275,7 @@ def _refuse_too_much(
 
 def _voxels_of(
     where: NDArray[np.intp],
-    key_of_voxel: NDArray[np.int32],
+    key_of_voxel: NDArray[np.integer[Any]],
     wanted: NDArray[np.bool_],
     shape: tuple[int, ...],
 ) -> Iterator[tuple[int, NDArray[np.intp]]]:
@@ -216,9 +295,10 @@ class _Image:
     """What all components share; arrays have axes (slice, row, column)."""
 
     values: NDArray[np.float32]
-    components: NDArray[np.int32]
+    components: NDArray[np.integer[Any]]
     affine: NDArray[np.float64]
     threshold: float
+    slice_distance_mm: float
 
 
 class _Component:
@@ -242,9 +322,10 @@ class _Component:
     def measure(self, number: int, voxel_mm3: float) -> Lesion:
         """Measure everything about the component."""
         probabilities = self._image.values[tuple(self._voxels)]
-        longest, perpendicular = self._axes()
-        slices = np.unique(self._voxels[0])
+        longest, perpendicular, extent, method = self._diameters()
         count = self._voxels.shape[1]
+        axial = axial_axis(self._image.affine)[0]
+        slice_count = len(np.unique(self._voxels[axial]))
         return Lesion(
             number=number,
             voxel_count=count,
@@ -253,15 +334,25 @@ class _Component:
             perpendicular_diameter_mm=perpendicular.length_mm,
             long_axis_mm=longest.ends_mm,
             short_axis_mm=perpendicular.ends_mm,
-            slice_index=self._nearest_slice(longest, slices),
-            slice_count=len(slices),
+            slice_index=self._nearest_slice(longest, np.unique(self._voxels[0])),
+            slice_count=slice_count,
             probability=float(probabilities.mean(dtype=np.float64)),
             peak_probability=float(probabilities.max()),
             centroid_mm=self.centroid_mm,
-            warnings=(TOUCHES_BORDER,) if self._touches_border() else (),
+            diameter_3d_mm=extent.length_mm,
+            diameter_3d_axis_mm=extent.ends_mm,
+            method=method,
+            measurable_reasons=why_not_measurable(
+                longest.length_mm,
+                perpendicular.length_mm,
+                slice_count,
+                self._image.slice_distance_mm,
+                touches_border=self._touches_border(),
+            ),
+            warnings=self._warnings(),
         )
 
-    def _axes(self) -> tuple[Axis, Axis]:
+    def _diameters(self) -> tuple[Axis, Axis, Axis, Method]:
         field, affine = self._field()
         threshold = self._image.threshold
         mask = (field >= np.float32(threshold)).astype(np.float32)
@@ -271,10 +362,13 @@ class _Component:
             longest, perpendicular = measure_axes(field, affine, threshold)
             pixel_mm = np.linalg.norm(affine[:3, :3], axis=0).min()
             if perpendicular.length_mm >= pixel_mm / 2:
-                return longest, perpendicular
+                extent = _at_least(measure_extent(field, affine, threshold), longest)
+                return longest, perpendicular, extent, "probability-contour"
         # A mask has its edge half-way between voxels. So has a lesion whose level set
         # has no width, because its voxels lie at the threshold.
-        return measure_axes(mask, affine, 0.5)
+        longest, perpendicular = measure_axes(mask, affine, 0.5)
+        extent = _at_least(measure_extent(mask, affine, 0.5), longest)
+        return longest, perpendicular, extent, "mask-contour"
 
     def _field(self) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         """Cut out the probability with a margin, and say where it lies.
@@ -298,6 +392,19 @@ class _Component:
         middle = np.linalg.solve(affine[:3, :3], middle_mm - affine[:3, 3])
         return int(slices[np.argmin(np.abs(slices - middle[0]))])
 
+    def _warnings(self) -> tuple[str, ...]:
+        found = [TOUCHES_BORDER] if self._touches_border() else []
+        box = np.zeros(self._last - self._first + 1, dtype=bool)
+        box[tuple(self._voxels - self._first[:, np.newaxis])] = True
+        if ndimage.label(box, _TOUCHING)[1] > 1:
+            found.append(SEVERAL_PARTS)
+        return tuple(found)
+
     def _touches_border(self) -> bool:
         last = np.array(self._image.values.shape) - 1
         return bool((self._first == 0).any() or (self._last == last).any())
+
+
+def _at_least(extent: Axis, longest: Axis) -> Axis:
+    """Prefer the axial diameter where its finer sampling found a greater length."""
+    return max(extent, longest, key=lambda axis: axis.length_mm)

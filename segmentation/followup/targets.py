@@ -19,12 +19,13 @@ from segmentation.followup.case import (
 )
 from segmentation.followup.reasons import Reason, millimetres
 from segmentation.followup.results import LesionRole
-from segmentation.followup.rules import (
-    FINE_SLICES_TENTHS_MM,
-    MEASURABLE_TENTHS_MM,
-    SMALL_TENTHS_MM,
-    THICK_SLICES_TENTHS_MM,
-    RuleSet,
+from segmentation.followup.rules import RuleSet
+from segmentation.measurability import (
+    PERPENDICULAR,
+    SLICES,
+    Limits,
+    least_longest_tenths_mm,
+    size_shortfalls,
 )
 
 _KIND_TEXT = {
@@ -38,15 +39,11 @@ _KIND_TEXT = {
 
 def least_diameter(visit: Visit, protocol: Protocol, rules: RuleSet) -> int:
     """Give the least longest diameter of a measurable lesion, in tenths of a mm."""
-    distance = visit.slice_distance_tenths_mm
-    if distance is None:
-        return MEASURABLE_TENTHS_MM
-    if protocol.thick_slice_rule and distance > THICK_SLICES_TENTHS_MM:
-        return max(MEASURABLE_TENTHS_MM, 2 * distance)
-    small = rules.small_lesions and protocol.small_lesions_measurable
-    if small and distance <= FINE_SLICES_TENTHS_MM:
-        return SMALL_TENTHS_MM
-    return MEASURABLE_TENTHS_MM
+    return least_longest_tenths_mm(
+        visit.slice_distance_tenths_mm,
+        thick_slice_rule=protocol.thick_slice_rule,
+        small_lesions=rules.small_lesions and protocol.small_lesions_measurable,
+    )
 
 
 def why_not_measurable(
@@ -68,17 +65,17 @@ def why_not_measurable(
     if not _has_value(seen, protocol):
         return ["radiation necrosis suspected, which by protocol has no value"], False
     assert seen.longest_tenths_mm is not None  # noqa: S101 - measured
-    reasons = []
-    if lesion.kind in rules.non_measurable:
-        reasons.append(_KIND_TEXT[lesion.kind])
-    least = least_diameter(visit, protocol, rules)
-    if seen.longest_tenths_mm < least:
-        reasons.append(
-            f"longest diameter {millimetres(seen.longest_tenths_mm)} "
-            f"is below {millimetres(least)}"
-        )
-    sizes, assumed = _small_sides(seen, protocol, rules)
-    return reasons + sizes, assumed and not reasons
+    limits = Limits(
+        least_diameter(visit, protocol, rules),
+        rules.least_perpendicular_tenths_mm,
+        rules.least_slices,
+    )
+    reasons = [_KIND_TEXT[lesion.kind]] if lesion.kind in rules.non_measurable else []
+    reasons += _short_sides(seen, limits)
+    unknown = _not_recorded(seen, limits)
+    if protocol.missing_measurability == "assume_met":
+        return reasons, bool(unknown) and not reasons
+    return reasons + unknown, False
 
 
 def _has_value(seen: Observation, protocol: Protocol) -> bool:
@@ -86,29 +83,28 @@ def _has_value(seen: Observation, protocol: Protocol) -> bool:
     return seen.state is State.MEASURED and not suspected
 
 
-def _small_sides(
-    seen: Observation, protocol: Protocol, rules: RuleSet
-) -> tuple[list[str], bool]:
-    reasons, assumed = [], False
-    lenient = protocol.missing_measurability == "assume_met"
-    across, least = seen.perpendicular_tenths_mm, rules.least_perpendicular_tenths_mm
-    if least and across is None:
-        assumed = lenient
-        if not lenient:
-            reasons.append("perpendicular diameter not recorded")
-    elif least and across is not None and across < least:
-        reasons.append(
-            f"perpendicular diameter {millimetres(across)} is below "
-            f"{millimetres(least)}"
-        )
-    slices = seen.slice_count
-    if rules.least_slices and slices is None:
-        assumed = lenient
-        if not lenient:
-            reasons.append("number of slices not recorded")
-    elif slices is not None and slices < rules.least_slices:
-        reasons.append(f"seen on {slices} slice, {rules.least_slices} are needed")
-    return reasons, assumed
+def _short_sides(seen: Observation, limits: Limits) -> list[str]:
+    longest, across = seen.longest_tenths_mm or 0, seen.perpendicular_tenths_mm
+    short = size_shortfalls(longest, across, seen.slice_count, limits)
+    texts = {
+        PERPENDICULAR: f"perpendicular diameter {millimetres(across or 0)} is below "
+        f"{millimetres(limits.perpendicular_tenths_mm)}",
+        SLICES: f"seen on {seen.slice_count} slice, {limits.slices} are needed",
+    }
+    of_longest = (
+        f"longest diameter {millimetres(longest)} "
+        f"is below {millimetres(limits.longest_tenths_mm)}"
+    )
+    return [texts.get(code, of_longest) for code in short]
+
+
+def _not_recorded(seen: Observation, limits: Limits) -> list[str]:
+    missing = []
+    if limits.perpendicular_tenths_mm and seen.perpendicular_tenths_mm is None:
+        missing.append("perpendicular diameter not recorded")
+    if limits.slices and seen.slice_count is None:
+        missing.append("number of slices not recorded")
+    return missing
 
 
 class TargetChoice:

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.measurement_error import AXIAL, SAGITTAL, Acquisition, tilted
-from segmentation.lesions import LesionMap, find_lesions
+from segmentation.diameters import axial_axis
+from segmentation.lesions import LesionMap, find_lesions, measure_segments
 
 AXES = [AXIAL, SAGITTAL, tilted(10), tilted(33), tilted(25, SAGITTAL)]
 STORED = list(
@@ -77,6 +78,9 @@ def test_same_lesions_in_mm_however_the_grid_is_stored(
             same.longest_diameter_mm, abs=2e-3
         )
         assert one.probability == pytest.approx(same.probability)
+        assert one.diameter_3d_mm == pytest.approx(same.diameter_3d_mm, abs=2e-3)
+        assert one.slice_count == same.slice_count
+        assert (one.method, one.warnings) == (same.method, same.warnings)
     back = there.labels.match_geometry(here.labels)
     np.testing.assert_array_equal(back.array, here.labels.array)
 
@@ -99,6 +103,12 @@ def test_moving_the_patient_moves_the_lesions(
         )
 
 
+def reach_mm_of(indices: np.ndarray, image: hd.Volume) -> float:
+    """Bound every distance between points of a lesion's surface."""
+    centres_mm = image.map_indices_to_reference(indices)
+    return np.linalg.norm(np.ptp(centres_mm, axis=0)) + 2 * max(image.spacing)
+
+
 @settings(max_examples=60, deadline=None)
 @given(image=images())
 def test_measurements_belong_together(image: hd.Volume) -> None:
@@ -113,12 +123,43 @@ def test_measurements_belong_together(image: hd.Volume) -> None:
         assert 0.5 <= one.probability <= one.peak_probability <= 1.0
         inside = np.argwhere(found.labels.array == one.number)
         assert inside[:, 0].min() <= one.slice_index <= inside[:, 0].max()
-        assert one.slice_count == len(np.unique(inside[:, 0]))
+        axial = axial_axis(image.affine)[0]
+        assert one.slice_count == len(np.unique(inside[:, axial]))
+        assert one.diameter_3d_mm >= one.longest_diameter_mm
+        assert one.diameter_3d_mm <= reach_mm_of(inside, image)
+        assert np.linalg.norm(np.subtract(*one.diameter_3d_axis_mm)) == pytest.approx(
+            one.diameter_3d_mm
+        )
         centres_mm = image.map_indices_to_reference(inside)
-        reach_mm = np.linalg.norm(np.ptp(centres_mm, axis=0)) + 2 * max(image.spacing)
-        assert one.longest_diameter_mm <= reach_mm
+        assert one.longest_diameter_mm <= reach_mm_of(inside, image)
         low, high = centres_mm.min(axis=0), centres_mm.max(axis=0)
         margin = max(image.spacing)
-        for end in (*one.long_axis_mm, *one.short_axis_mm):
+        for end in (
+            *one.long_axis_mm,
+            *one.short_axis_mm,
+            *one.diameter_3d_axis_mm,
+        ):
             assert (low - margin <= end).all()
             assert (end <= high + margin).all()
+
+
+@settings(max_examples=40, deadline=None)
+@given(image=images(), stored=st.sampled_from(STORED))
+def test_drawn_lesions_measure_the_same_however_the_grid_is_stored(
+    image: hd.Volume, stored: tuple[tuple[int, ...], list[int]]
+) -> None:
+    order, flips = stored
+    drawn = find(image).labels
+    other = drawn.permute_spatial_axes(order)
+    other = other.flip_spatial(flips) if flips else other
+    there, here = measure_segments(other), measure_segments(drawn)
+    assert [one.number for one in there.lesions] == [one.number for one in here.lesions]
+    for one, same in zip(there.lesions, here.lesions, strict=True):
+        assert one.method == "mask-contour"
+        assert one.probability == one.peak_probability == 1.0
+        assert (one.voxel_count, one.slice_count) == (
+            same.voxel_count,
+            same.slice_count,
+        )
+        for name in ("longest_diameter_mm", "diameter_3d_mm", "volume_ml"):
+            assert getattr(one, name) == pytest.approx(getattr(same, name), abs=2e-3)
