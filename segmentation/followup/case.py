@@ -115,6 +115,8 @@ class Observation:
     ----------
     longest_tenths_mm, perpendicular_tenths_mm : int or None
         Diameters in the patient's axial plane.
+    touches_border : bool
+        Goes on outside the image, so that nobody knows how far.
     volume_tenths_mm3 : int or None
         0.1 mm3 = 0.0001 ml.
     reason : str
@@ -136,6 +138,7 @@ class Observation:
     longest_tenths_mm: int | None = None
     perpendicular_tenths_mm: int | None = None
     slice_count: int | None = None
+    touches_border: bool = False
     volume_tenths_mm3: int | None = None
     reason: str = ""
     into: str | None = None

@@ -302,6 +302,7 @@ class _Reader:
             longest_tenths_mm=longest,
             perpendicular_tenths_mm=perpendicular,
             slice_count=_whole(entry.get("slice_count")),
+            touches_border=entry.get("touches_border", False),
             volume_tenths_mm3=_volume(entry.get("volume_ml"), path),
             reason=entry.get("reason", ""),
             into=entry.get("into"),

@@ -72,6 +72,8 @@ def why_not_measurable(
     )
     reasons = [_KIND_TEXT[lesion.kind]] if lesion.kind in rules.non_measurable else []
     reasons += _short_sides(seen, limits)
+    if seen.touches_border:
+        reasons.append("goes on outside the image")
     unknown = _not_recorded(seen, limits)
     if protocol.missing_measurability == "assume_met":
         return reasons, bool(unknown) and not reasons
