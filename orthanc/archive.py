@@ -59,6 +59,13 @@ class Archive(Protocol):
     def ping(self) -> None:
         """Raise ``MetiaError`` unless the archive answers and accepts us."""
 
+    def studies_of_patient(self, patient_id: str) -> list[str]:
+        """List the studies of exactly this patient ID (UIDs), the newest first.
+
+        Empty where there is none. IDs are unique within their issuer only, which is
+        for the caller to compare.
+        """
+
     def series_headers(self, study_uid: str) -> list[SeriesHeader]:
         """List the series of a study, in order of series number."""
 

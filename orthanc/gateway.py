@@ -29,6 +29,7 @@ from orthanc.listing import (
     main_tag,
     resources,
     series_order,
+    studies_of,
 )
 from settings import Settings
 
@@ -100,6 +101,19 @@ class OrthancArchive:
         plugins = self._connection.ask(lambda rest: rest.get_plugins())
         if not isinstance(plugins, list) or "dicom-web" not in plugins:
             raise unexpected("There is no Orthanc with the DICOMweb plugin.")
+
+    def studies_of_patient(self, patient_id: str) -> list[str]:
+        """List the studies of exactly this patient ID (UIDs), the newest first."""
+        if not patient_id.strip():
+            return []
+        query = {
+            "Level": "Study",
+            "CaseSensitive": True,
+            "Expand": True,
+            "Query": {"PatientID": patient_id.strip()},
+        }
+        answer = self._connection.ask(lambda rest: rest.post_tools_find(json=query))
+        return studies_of(resources(answer), patient_id)
 
     def series_headers(self, study_uid: str) -> list[SeriesHeader]:
         """List the series of a study, in order of series number.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orthanc.connection import unexpected
+from orthanc.dicomweb import is_uid
 
 Resource = dict[str, Any]
 _INTEGER_STRING = re.compile(r"[+-]?[0-9]{1,12}\Z")
@@ -59,6 +60,22 @@ def main_tag(resource: Resource, name: str) -> str:
     """Return a main DICOM tag, empty where there is none."""
     tags = resource.get("MainDicomTags")
     return str(tags.get(name, "")) if isinstance(tags, dict) else ""
+
+
+def studies_of(found: list[Resource], patient_id: str) -> list[str]:
+    """Give the UIDs of the studies of exactly this patient ID, the newest first.
+
+    Orthanc reads ``*`` and ``?`` in an ID as wildcards, so it may list others, too.
+    """
+    mine = []
+    for study in found:
+        patient = study.get("PatientMainDicomTags")
+        named = patient.get("PatientID") if isinstance(patient, dict) else None
+        uid = main_tag(study, "StudyInstanceUID")
+        if str(named or "").strip() == patient_id.strip() and is_uid(uid):
+            when = main_tag(study, "StudyDate"), main_tag(study, "StudyTime"), uid
+            mine.append(when)
+    return list(dict.fromkeys(uid for *_, uid in sorted(mine, reverse=True)))
 
 
 def _number(resource: Resource, name: str) -> int:

@@ -49,6 +49,23 @@ class FakeArchive:
         """Do nothing, unless told to fail."""
         self._fail()
 
+    def studies_of_patient(self, patient_id: str) -> list[str]:
+        """List the studies of a patient ID, the newest first."""
+        self._fail()
+        with self._lock:
+            found = {key[1]: self._files[key] for key in self._files
+                     if key[0].strip() == patient_id.strip() != ""}  # fmt: skip
+        images = [_read(content, header_only=True) for content in found.values()]
+        when = sorted(
+            (
+                (str(i.get("StudyDate", "")), str(i.get("StudyTime", "")),
+                 str(i.StudyInstanceUID))
+                for i in images
+            ),
+            reverse=True,
+        )  # fmt: skip
+        return [uid for *_, uid in when if is_uid(uid)]
+
     def series_headers(self, study_uid: str) -> list[SeriesHeader]:
         """List the series of a study."""
         self._fail()

@@ -118,6 +118,49 @@ def test_malformed_uid_is_nowhere(subject: Subject, uid: str) -> None:
     )
 
 
+# -- patients ------------------------------------------------------------------------
+
+
+def test_studies_of_a_patient_are_listed_newest_first(subject: Subject) -> None:
+    patient = f"P{generate_uid()[-12:]}"
+    days = ("20210301", "20240229", "20190512")
+    for day in days:
+        for _ in range(2):  # Another study of the same day.
+            subject.put(make_series(2, PatientID=patient, StudyDate=day))
+    subject.put(make_series(1, PatientID=patient.lower(), StudyDate="20250101"))
+    subject.put(make_series(1, PatientID=patient + "0", StudyDate="20250101"))
+    uids = subject.archive.studies_of_patient(patient)
+    assert len(set(uids)) == len(uids) == 6
+    found = [
+        str(subject.archive.series_headers(uid)[0].sample.StudyDate) for uid in uids
+    ]
+    assert found == sorted(found, reverse=True)
+    assert set(found) == set(days)
+
+
+def test_study_of_several_series_is_listed_once(subject: Subject) -> None:
+    patient, study_uid = f"P{generate_uid()[-12:]}", generate_uid()
+    for number in (1, 2):
+        subject.put(
+            make_series(2, study_uid=study_uid, PatientID=patient, SeriesNumber=number)
+        )
+    assert subject.archive.studies_of_patient(patient) == [study_uid]
+
+
+@pytest.mark.parametrize("patient", ["", " ", "*", "?", "TES*", "A\\TEST", "nobody"])
+def test_patient_id_is_no_pattern(subject: Subject, patient: str) -> None:
+    subject.put(make_series(1, PatientID="TEST"))
+    assert subject.archive.studies_of_patient(patient) == []
+
+
+def test_patient_id_that_holds_a_wildcard_finds_itself_only(subject: Subject) -> None:
+    stem = f"P{generate_uid()[-12:]}"
+    starred, other = (make_series(1, PatientID=stem + end) for end in ("*", "1"))
+    subject.put([*starred, *other])
+    found = subject.archive.studies_of_patient(f"{stem}*")
+    assert found == [starred[0].StudyInstanceUID]
+
+
 # -- headers -------------------------------------------------------------------------
 
 
