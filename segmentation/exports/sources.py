@@ -19,6 +19,8 @@ from segmentation.exports.nifti import (
     sidecar,
 )
 
+_MODEL = ("name", "version", "sha256", "demonstration")
+
 
 def load_nifti(engine: Engine, archive: Archive, result_id: str) -> bytes:
     """Make the NIfTI export of a result.
@@ -60,12 +62,13 @@ def _labelled(result: Result) -> list[LabelledLesion]:
             tracking_uid=lesion.tracking_uid,
             track_id=None,
             track_label=None,
-            review="unverified",
+            review=lesion.review,
             longest_diameter_mm=lesion.longest_diameter_mm,
             perpendicular_diameter_mm=lesion.perpendicular_diameter_mm,
             volume_ml=lesion.volume_ml,
         )
         for lesion in result.lesions
+        if lesion.review != "rejected"
     ]
 
 
@@ -74,12 +77,8 @@ def _facts(result: Result) -> dict[str, object]:
     return {
         "id": result.id,
         "state": result.state,
-        "model": {
-            "name": model.name,
-            "version": model.version,
-            "sha256": model.sha256,
-            "demonstration": model.demonstration,
-        },
+        # What a reader made or imported has no model.
+        "model": {name: getattr(model, name) for name in _MODEL} if model else None,
         "code_version": result.code_version,
         # Names the series to who has it, and tells nothing to who has not.
         "series_sha256": hashlib.sha256(result.series_uid.encode()).hexdigest(),
