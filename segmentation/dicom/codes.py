@@ -7,6 +7,7 @@ as there. Constants only; called by everything in ``segmentation.dicom``.
 from __future__ import annotations
 
 from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 
 ABNORMAL_STRUCTURE = codes.SCT.MorphologicallyAbnormalStructure
 """49755003: category of the segments (CID 7150)."""
@@ -16,6 +17,50 @@ BRAIN = codes.SCT.Brain
 """12738006: anatomic region of the segments."""
 ARTIFICIAL_INTELLIGENCE = codes.DCM.ArtificialIntelligence
 """123110: family of the algorithm (CID 7162)."""
+
+LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+"""Of a lesion; OHIF knows it by exactly this spelling of the meaning."""
+SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+VOLUME = codes.SCT.Volume
+SEGMENTED_VOXELS = codes.DCM.SumOfSegmentedVoxelMethodForVolume
+"""126030: the volume is the sum of the voxels (CID 7474)."""
+DIAMETER_3D = codes.IBSI.Maximum3DDiameterOfAMesh
+REFERENCED_SEGMENT = codes.DCM.ReferencedSegment
+BASELINE_CATEGORY = codes.DCM.BaselineCategory
+TARGET = codes.DCM.TargetLesionAtBaseline
+NON_TARGET = codes.DCM.NonTargetLesionAtBaseline
+BASELINE = codes.cid6146.Baseline
+"""Type of a time point (CID 6146)."""
+RESPONSE_METHOD = codes.DCM.ResponseEvaluationMethod
+CURRENT_RESPONSE = codes.DCM.CurrentResponse
+RANO = codes.NCIt.RANO
+"""C114879; there is no code of RANO-BM, so the version is said in words beside it."""
+RECIST = codes.DCM.RECIST1Point1
+QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
+
+OWN_SCHEME = "99METIA"
+SUM_OF_DIAMETERS = Code("sum-of-diameters", OWN_SCHEME, "Sum of longest diameters")
+SUM_OF_VOLUMES = Code("sum-of-volumes", OWN_SCHEME, "Sum of lesion volumes")
+CHANGE_FROM_BASELINE = Code("change-baseline", OWN_SCHEME, "Change from baseline")
+CHANGE_FROM_NADIR = Code("change-nadir", OWN_SCHEME, "Change from nadir")
+RULES_VERSION = Code("rules-version", OWN_SCHEME, "Version of the rule set")
+ASSESSMENT_STATUS = Code("assess-status", OWN_SCHEME, "Status of the assessment")
+PROPOSED = Code("proposed", OWN_SCHEME, "Proposed by software, not signed")
+SIGNED = Code("signed", OWN_SCHEME, "Signed by a reader")
+
+RESPONSES: dict[str, Code] = {
+    "CR": Code("C4870", "NCIt", "Complete Response"),
+    "PR": Code("C18058", "NCIt", "Partial Response"),
+    "SD": Code("C18213", "NCIt", "Stable Disease"),
+    "PD": Code("C35571", "NCIt", "Progressive Disease"),
+    "NE": Code("C62222", "NCIt", "Not Evaluable"),
+    "NON_CR_NON_PD": Code("non-cr-non-pd", OWN_SCHEME, "Neither CR nor PD"),
+    "NED": Code("ned", OWN_SCHEME, "No evidence of disease"),
+    "INDETERMINATE": Code("indeterminate", OWN_SCHEME, "Indeterminate"),
+    "BASELINE": Code("baseline", OWN_SCHEME, "Baseline, no response yet"),
+    "NOT_APPLICABLE": Code("not-applicable", OWN_SCHEME, "Not applicable"),
+}
+"""Categories of ``segmentation.followup`` as codes."""
 
 Colour = tuple[int, int, int]
 

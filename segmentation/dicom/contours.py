@@ -100,11 +100,6 @@ def fill(
     return filled
 
 
-def polygon_area(points: Points) -> float:
-    """Return the area that a polygon encloses; a hole joined by a channel counts not."""
-    return abs(_signed_area(points))
-
-
 def _inside(
     points: Points, shape: tuple[int, int]
 ) -> tuple[tuple[slice, slice], Mask, Mask]:
