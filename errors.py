@@ -203,6 +203,11 @@ CODES: dict[str, ErrorCode] = {
     "model-invalid": ErrorCode(
         "A model folder is not usable", 500, "See the log for the fault."
     ),
+    "checkpoint-refused": ErrorCode(
+        "The checkpoint is not usable as a model",
+        422,
+        "Give the file of a UNETR with one or two classes; nothing of it was run.",
+    ),
     "prediction-implausible": ErrorCode(
         "The model's answer is not plausible and was not stored",
         500,

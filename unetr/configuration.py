@@ -82,8 +82,7 @@ class PreprocessingProfile(Configuration):
     ----------
     profile : str
         ``head-mr``: closest axis-aligned orientation, head box, linear resampling,
-        robust scaling. Other rules (the original system's) become profiles of their
-        own.
+        robust scaling.
     orientation : str
         highdicom orientation of the axes (slice, row, column); ``HPL``: slices run to
         the head, rows to the back, columns to the left.
@@ -98,6 +97,54 @@ class PreprocessingProfile(Configuration):
     spacing_mm: tuple[PositiveLength, PositiveLength, PositiveLength]
     margin_mm: Annotated[float, Field(ge=0, le=100)] = 8.0
     intensity: IntensityNormalisation = IntensityNormalisation()
+
+
+AxisName = Literal["slice", "-slice", "row", "-row", "column", "-column"]
+
+
+class LegacyProfile(Configuration):
+    """How the system that MetIA replaces prepared an image, made deterministic.
+
+    Its network saw voxels, not millimetres, and in an order of axes that is not known
+    for every checkpoint (``metia models self-test`` finds it). Random flips, which it
+    left on when predicting, are not imitated.
+
+    Attributes
+    ----------
+    axis_order : tuple of str
+        Which axis of the image (slices to the head, rows to the back, columns to the
+        left) the network's first, second and third axis are; ``-``: run backwards.
+    spacing_voxels : tuple of float
+        Steps along the network's axes, in voxels of the image.
+    window_intensity : tuple of float
+        Of the image scaled to a maximum of 255, what becomes 0 and 1.
+    """
+
+    profile: Literal["metia-legacy"]
+    axis_order: tuple[AxisName, AxisName, AxisName] = ("-row", "column", "slice")
+    spacing_voxels: tuple[PositiveLength, PositiveLength, PositiveLength] = (
+        1.5,
+        1.5,
+        2.0,
+    )
+    window_intensity: tuple[float, float] = (-200.0, 300.0)
+
+    @model_validator(mode="after")
+    def _check_axes(self) -> LegacyProfile:
+        if {name.removeprefix("-") for name in self.axis_order} != {
+            "slice",
+            "row",
+            "column",
+        }:
+            raise ValueError("axis_order must name slice, row and column once each")
+        if self.window_intensity[0] >= self.window_intensity[1]:
+            raise ValueError("window_intensity must rise")
+        return self
+
+
+Profile = Annotated[
+    PreprocessingProfile | LegacyProfile, Field(discriminator="profile")
+]
 
 
 class InferenceParameters(Configuration):

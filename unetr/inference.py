@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Protocol
 
 import highdicom as hd
 import numpy as np
@@ -22,8 +23,9 @@ from torch import Tensor
 from errors import MetiaError
 from unetr.configuration import (
     InferenceParameters,
+    LegacyProfile,
     NetworkArguments,
-    PreprocessingProfile,
+    Profile,
 )
 from unetr.hardware import (
     choose_device,
@@ -32,8 +34,10 @@ from unetr.hardware import (
     is_out_of_memory,
     set_threads,
 )
+from unetr.head import Head
+from unetr.legacy import prepare_legacy
 from unetr.network import load_for_inference, read_safetensors
-from unetr.preprocessing import Prepared, prepare
+from unetr.preprocessing import prepare
 from unetr.windows import Network, Plan, plans, run_windows
 
 PREPARED_SHARE = 0.04
@@ -60,6 +64,21 @@ class Answer:
     timings_s: dict[str, float]
 
 
+class PreparedImage(Protocol):
+    """An image on the network's grid, and the way back."""
+
+    @property
+    def volume(self) -> Tensor:
+        """What the network sees, (slice, row, column) of its own grid."""
+
+    @property
+    def head(self) -> Head:
+        """Where the head lies."""
+
+    def restore(self, logits: Tensor) -> hd.Volume:
+        """Bring logits like `volume` back to the source as probabilities."""
+
+
 class UnetrInference:
     """A loaded network with its way of preparing images.
 
@@ -76,7 +95,7 @@ class UnetrInference:
     def __init__(
         self,
         network: Network,
-        profile: PreprocessingProfile,
+        profile: Profile,
         inference: InferenceParameters,
         *,
         device: torch.device,
@@ -113,7 +132,7 @@ class UnetrInference:
         steps = _Steps(progress, cancelled)
         with _deterministic(self._threads), _memory_errors():
             steps.reach(0.0)
-            prepared = prepare(image, self._profile, self._window)
+            prepared = self._prepare(image)
             steps.reach(PREPARED_SHARE)
             steps.end("preprocess")
             logits, plan, retries = self._run(prepared.volume, steps)
@@ -128,6 +147,11 @@ class UnetrInference:
             parameters=self._parameters(plan, retries),
             timings_s=steps.timings_s,
         )
+
+    def _prepare(self, image: hd.Volume) -> PreparedImage:
+        if isinstance(self._profile, LegacyProfile):
+            return prepare_legacy(image, self._profile, self._window)
+        return prepare(image, self._profile, self._window)
 
     def _run(self, volume: Tensor, steps: _Steps) -> tuple[Tensor, Plan, int]:
         for retries, plan in enumerate(self.plans):
@@ -154,7 +178,9 @@ class UnetrInference:
             "out-of-memory", "The network does not fit into memory, even one window."
         )
 
-    def _refuse_implausible(self, probability: hd.Volume, prepared: Prepared) -> None:
+    def _refuse_implausible(
+        self, probability: hd.Volume, prepared: PreparedImage
+    ) -> None:
         marked = np.count_nonzero(probability.array >= self._inference.threshold)
         fraction = marked * probability.voxel_volume / prepared.head.volume_mm3
         if fraction > self._inference.maximum_head_fraction:
@@ -166,8 +192,10 @@ class UnetrInference:
 
     def _parameters(self, plan: Plan, retries: int) -> dict[str, object]:
         return {
-            "profile": self._profile.profile,
-            "spacing_mm": list(self._profile.spacing_mm),
+            **self._profile.model_dump(
+                mode="json",
+                include={"profile", "spacing_mm", "spacing_voxels", "axis_order"},
+            ),
             "window": list(self._window),
             "overlap": self._inference.overlap,
             "blending": "gaussian",
@@ -239,7 +267,7 @@ def _memory_errors() -> Iterator[None]:
 
 def load_inference(
     network: NetworkArguments,
-    profile: PreprocessingProfile,
+    profile: Profile,
     inference: InferenceParameters,
     weights: bytes,
     *,

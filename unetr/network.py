@@ -23,7 +23,7 @@ from torch.nn import functional
 from errors import MetiaError
 from unetr.configuration import NetworkArguments
 
-_UNUSED = re.compile(r"vit\.blocks\.\d+\.(norm_)?cross_attn\.")
+CROSS_ATTENTION = re.compile(r"vit\.blocks\.\d+\.(norm_)?cross_attn\.")
 """Parameters some MONAI versions create and no UNETR uses."""
 
 
@@ -93,7 +93,7 @@ def load_for_inference(
     used = {
         name: _checked(name, tensor)
         for name, tensor in tensors.items()
-        if not _UNUSED.match(name)
+        if not CROSS_ATTENTION.match(name)
     }
     try:
         network.load_state_dict(used, strict=True, assign=True)

@@ -55,20 +55,22 @@ class Axis:
         """Give the matrix (network, source) that resamples towards the network."""
         positions = self._positions(self.network_count, self.network_mm)
         where = positions / self.source_mm + (self.source_count - 1) / 2
-        return _weights(where, self.source_count, self.network_mm / self.source_mm)
+        return linear_weights(
+            where, self.source_count, self.network_mm / self.source_mm
+        )
 
     def to_source(self) -> Tensor:
         """Give the matrix (source, network) that interpolates back."""
         positions = self._positions(self.source_count, self.source_mm)
         where = positions / self.network_mm + (self.network_count - 1) / 2
-        return _weights(where, self.network_count, 1.0)
+        return linear_weights(where, self.network_count)
 
     @staticmethod
     def _positions(count: int, size_mm: float) -> Tensor:
         return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * size_mm
 
 
-def _weights(where: Tensor, count: int, ratio: float) -> Tensor:
+def linear_weights(where: Tensor, count: int, ratio: float = 1.0) -> Tensor:
     """Weigh `count` samples for voxels at `where` that are `ratio` times as wide.
 
     Linear interpolation, averaged over the width by which the new voxel exceeds the old
@@ -90,7 +92,8 @@ def _hat_area(end: Tensor) -> Tensor:
     return torch.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
 
 
-def _resample(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+def resample(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
+    """Multiply each axis by its matrix (new, old); None leaves an axis as it is."""
     slices, rows, columns = (
         None if matrix is None else matrix.to(volume.device) for matrix in matrices
     )
@@ -144,7 +147,7 @@ class Prepared:
             for (before, after), length in zip(self.padding, logits.shape, strict=True)
         )
         back = [None if axis.is_same else axis.to_source() for axis in self.axes]
-        probability = torch.sigmoid(_resample(logits[inner], back)).cpu().numpy()
+        probability = torch.sigmoid(resample(logits[inner], back)).cpu().numpy()
         whole = np.zeros(self.canonical.spatial_shape, np.float32)
         whole[self.box] = probability
         turned = self.canonical.with_array(whole).match_geometry(self.image)
@@ -184,7 +187,7 @@ def prepare(
     )
     axes = (first, second, third)
     forth = [None if axis.is_same else axis.to_network() for axis in axes]
-    volume = _resample(scaled, forth)
+    volume = resample(scaled, forth)
     padding = tuple(
         (missing // 2, missing - missing // 2)
         for missing in (

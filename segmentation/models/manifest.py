@@ -20,7 +20,7 @@ from unetr.configuration import (
     Configuration,
     InferenceParameters,
     NetworkArguments,
-    PreprocessingProfile,
+    Profile,
 )
 
 MANIFEST_NAME = "manifest.json"
@@ -111,7 +111,7 @@ class Manifest(Configuration):
     description: Text
     licence: Text
     task: Task
-    preprocessing: PreprocessingProfile | None = None
+    preprocessing: Profile | None = None
     network: NetworkArguments | None = None
     inference: InferenceParameters
     files: dict[FileName, Sha256]

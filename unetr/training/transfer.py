@@ -1,77 +1,51 @@
 """Weights to start from: any UNETR of the same shape, whatever its output was.
 
-``start_from`` fills a network from a safetensors file or a state dict saved by torch or
-Lightning; only tensors and plain values are read, nothing is executed. A different
+``start_from`` fills a network with tensors from a safetensors file or a checkpoint of
+torch or Lightning; nothing of the file is executed. A different
 number of classes leaves the output layer fresh; a different window has its position
 embeddings interpolated. Everything else must fit, or is named.
 """
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from errors import MetiaError
+from unetr.checkpoint import is_unused
 from unetr.network import read_safetensors
+from unetr.sandbox import read_foreign
 
-PREFIXES = ("network.", "model.", "module.")
 POSITIONS = "vit.patch_embedding.position_embeddings"
 OUTPUT = re.compile(r"^out\.conv\.conv\.(weight|bias)$")
-UNUSED = re.compile(
-    r"vit\.blocks\.\d+\.(norm_)?cross_attn\."
-    r"|vit\.patch_embedding\.cls_token$"
-    r"|encoder[23]\.blocks\.\d+\.1\.conv3\.conv\.weight$"
-)
-"""Tensors that some releases of MONAI create and no UNETR uses."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a state dict, bare or wrapped, under MONAI's own names.
+    """Read the weights of a UNETR under MONAI's own names.
+
+    Parameters
+    ----------
+    path : Path
+        A safetensors file, or a checkpoint of torch or Lightning (which is read in a
+        confined process, see ``unetr.sandbox``).
 
     Raises
     ------
     MetiaError
-        ``model-invalid`` where the file is none, or would need code to be run.
+        ``model-invalid`` or ``checkpoint-refused``, saying why.
     """
+    if path.suffix != ".safetensors":
+        return read_safetensors(read_foreign(path).weights)
     try:
-        if path.suffix == ".safetensors":
-            return read_safetensors(path.read_bytes())
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        return read_safetensors(path.read_bytes())
     except OSError as error:
         raise MetiaError(
             "model-invalid", f"{path.name} cannot be read: {error.strerror}."
         ) from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise MetiaError(
-            "model-invalid",
-            f"{path.name} is no plain state dict; import it as a model first.",
-        ) from error
-    if isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    if not isinstance(content, Mapping):
-        raise MetiaError("model-invalid", f"{path.name} holds no state dict.")
-    tensors = {
-        str(name): value for name, value in content.items() if isinstance(value, Tensor)
-    }
-    return _without_prefix(tensors)
-
-
-def _without_prefix(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PREFIXES:
-        inner = {
-            name.removeprefix(prefix): value
-            for name, value in tensors.items()
-            if name.startswith(prefix)
-        }
-        if inner:
-            return _without_prefix(inner)
-    return tensors
 
 
 def start_from(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
@@ -86,7 +60,7 @@ def start_from(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
     usable: dict[str, Tensor] = {}
     misfits: list[str] = []
     for name, tensor in tensors.items():
-        if UNUSED.search(name) and name not in own:
+        if is_unused(name) and name not in own:
             continue
         if name not in own:
             misfits.append(f"{name} is unknown")

@@ -1,0 +1,91 @@
+"""The replaced system's preprocessing, held to MONAI's transforms."""
+
+from __future__ import annotations
+
+import itertools
+
+import highdicom as hd
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import Orientation, ScaleIntensityRange, Spacing
+
+from errors import MetiaError
+from unetr.configuration import LegacyProfile
+from unetr.legacy import prepare_legacy
+
+
+def _volume(shape=(21, 40, 33), orientation="HPL") -> hd.Volume:
+    random = np.random.default_rng(3)
+    array = random.gamma(2.0, 100.0, shape).astype(np.float32)
+    array[:, :6] = array[:, -6:] = 0
+    # Columns: axis 0 to the head, axis 1 to the back, axis 2 to the left.
+    affine = np.array([[0, 0, 0.9, 5], [0, 0.9, 0, -7], [1.2, 0, 0, 3], [0, 0, 0, 1.0]])
+    volume = hd.Volume(array, affine, coordinate_system="PATIENT")
+    return volume.to_patient_orientation(orientation)
+
+
+def _as_monai(array: np.ndarray) -> np.ndarray:
+    """The published chain on an identity affine; (row, column, slice) in and out."""
+    image = MetaTensor(torch.from_numpy(array / array.max() * 255)[None], torch.eye(4))
+    image = Orientation(axcodes="LAS")(image)
+    image = Spacing(pixdim=(1.5, 1.5, 2.0), mode="bilinear")(image)
+    scaled = ScaleIntensityRange(-200, 300, 0.0, 1.0, clip=True)(image)
+    return scaled[0].numpy()
+
+
+@pytest.mark.parametrize("shape", [(21, 40, 33), (20, 41, 31), (16, 64, 64)])
+def test_it_is_the_published_chain(shape) -> None:
+    volume = _volume(shape)
+    prepared = prepare_legacy(volume, LegacyProfile(profile="metia-legacy"), (1, 1, 1))
+    expected = _as_monai(np.moveaxis(volume.array, 0, 2))
+    assert prepared.volume.shape == expected.shape
+    np.testing.assert_allclose(prepared.volume.numpy(), expected, atol=2e-5)
+
+
+def test_shapes_follow_voxels_not_millimetres() -> None:
+    prepared = prepare_legacy(
+        _volume((208, 512, 14)), LegacyProfile(profile="metia-legacy"), (1, 1, 1)
+    )
+    assert tuple(prepared.volume.shape) == (342, 10, 104)
+
+
+ORDERS = [
+    (f"{a}{first}", f"{b}{second}", f"{c}slice")
+    for first, second in (("row", "column"), ("column", "row"))
+    for a, b, c in itertools.product(("", "-"), repeat=3)
+]
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_every_order_comes_back_to_the_source(order) -> None:
+    volume = _volume(orientation="FAL")
+    profile = LegacyProfile(profile="metia-legacy", axis_order=order)
+    prepared = prepare_legacy(volume, profile, (32, 32, 32))
+    assert all(length >= 32 for length in prepared.volume.shape)
+    # A logit that falls with depth below the brightest: voxels must come back in place.
+    inner = (prepared.volume - 0.4).clamp(min=0) * 20
+    restored = prepared.restore(torch.logit(inner.clamp(1e-3, 1 - 1e-3)))
+    assert restored.spatial_shape == volume.spatial_shape
+    np.testing.assert_allclose(restored.affine, volume.affine)
+    scaled = volume.array / volume.array.max() * 255
+    direct = ((scaled + 200) / 500 - 0.4).clip(0) * 20
+    agreement = np.corrcoef(restored.array.ravel(), direct.clip(0, 1).ravel())[0, 1]
+    assert agreement > 0.7
+
+
+def test_an_empty_image_is_refused() -> None:
+    volume = _volume()
+    dark = volume.with_array(volume.array - volume.array.max())
+    with pytest.raises(MetiaError) as caught:
+        prepare_legacy(dark, LegacyProfile(profile="metia-legacy"), (1, 1, 1))
+    assert caught.value.code == "volume-bad-pixels"
+
+
+@pytest.mark.parametrize(
+    "order", [("row", "row", "slice"), ("row", "column", "-column")]
+)
+def test_an_order_names_each_axis_once(order) -> None:
+    with pytest.raises(ValueError, match="once each"):
+        LegacyProfile(profile="metia-legacy", axis_order=order)

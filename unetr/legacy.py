@@ -1,0 +1,141 @@
+"""The preprocessing of the system that MetIA replaces, deterministic and invertible.
+
+Checkpoints trained with it expect voxels where millimetres were meant, the maximum
+scaled to 255 and a CT window on it. The numbers follow from that system's published
+transforms (MONAI's Orientation, Spacing and ScaleIntensityRange on an identity affine);
+a test holds them to MONAI. The way back is explicit: the logit is interpolated linearly
+onto the source's grid. Volumes are highdicom's, axes (slice, row, column); pure.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import highdicom as hd
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from errors import MetiaError
+from unetr.configuration import LegacyProfile
+from unetr.head import Head, find_head
+from unetr.preprocessing import linear_weights, resample
+
+_AXES = {"slice": 0, "row": 1, "column": 2}
+_ORIENTATION = "HPL"
+_BRIGHTEST = 255.0
+
+
+@dataclass(frozen=True)
+class PreparedLegacy:
+    """An image as the old network saw it, and the way back.
+
+    Attributes
+    ----------
+    volume : Tensor, float32
+        Axes in the profile's order, steps in voxels, padded to the window.
+    head : Head
+        On the grid of `canonical`.
+    """
+
+    volume: Tensor
+    head: Head
+    image: hd.Volume
+    canonical: hd.Volume
+    profile: LegacyProfile
+    shape: tuple[int, ...]
+    padding: tuple[tuple[int, int], ...]
+
+    def restore(self, logits: Tensor) -> hd.Volume:
+        """Bring logits back to the source as probabilities, float32 in [0, 1]."""
+        inner = tuple(
+            slice(before, length - after)
+            for (before, after), length in zip(self.padding, logits.shape, strict=True)
+        )
+        back = [
+            linear_weights(torch.arange(count).double() / step, seen)
+            for count, step, seen in zip(
+                self.shape,
+                self.profile.spacing_voxels,
+                logits[inner].shape,
+                strict=True,
+            )
+        ]
+        probability = torch.sigmoid(resample(logits[inner], back)).cpu()
+        turned = _from_network(probability, self.profile).numpy()
+        placed = self.canonical.with_array(np.ascontiguousarray(turned))
+        same = placed.match_geometry(self.image)
+        return self.image.with_array(np.ascontiguousarray(same.array))
+
+
+def prepare_legacy(
+    image: hd.Volume, profile: LegacyProfile, minimum_shape: tuple[int, int, int]
+) -> PreparedLegacy:
+    """Bring an image onto the old network's grid.
+
+    Parameters
+    ----------
+    image : highdicom.Volume
+        float32, any orientation; its voxel size is ignored, as it was.
+    minimum_shape : tuple of int
+        Of the network's grid; what is missing is padded with 0 on both sides.
+
+    Raises
+    ------
+    MetiaError
+        ``volume-bad-pixels`` where nothing is brighter than 0.
+    """
+    canonical = image.to_patient_orientation(_ORIENTATION)
+    array = np.ascontiguousarray(canonical.array, dtype=np.float32)
+    brightest = float(array.max())
+    if not brightest > 0:
+        raise MetiaError("volume-bad-pixels", "The image shows nothing.")
+    head = find_head(array, canonical.spacing)
+    low, high = profile.window_intensity
+    scaled = torch.from_numpy(array) / brightest * _BRIGHTEST
+    scaled = ((scaled - low) / (high - low)).clamp_(0, 1)
+    turned = _to_network(scaled, profile)
+    forth = [
+        linear_weights(torch.arange(_steps(count, step)).double() * step, count)
+        for count, step in zip(turned.shape, profile.spacing_voxels, strict=True)
+    ]
+    volume = resample(turned, forth)
+    padding = tuple(
+        (max(0, least - length) // 2, (max(0, least - length) + 1) // 2)
+        for least, length in zip(minimum_shape, volume.shape, strict=True)
+    )
+    flat = [count for pair in reversed(padding) for count in pair]
+    return PreparedLegacy(
+        volume=functional.pad(volume, flat),
+        head=head,
+        image=image,
+        canonical=canonical,
+        profile=profile,
+        shape=tuple(turned.shape),
+        padding=padding,
+    )
+
+
+def _steps(count: int, step: float) -> int:
+    """Voxels along an axis, as MONAI rounds them (halves to the even number)."""
+    return max(1, round((count - 1) / step + 1))
+
+
+def _to_network(volume: Tensor, profile: LegacyProfile) -> Tensor:
+    axes, backwards = _order(profile)
+    return volume.permute(axes).flip(backwards).contiguous()
+
+
+def _from_network(volume: Tensor, profile: LegacyProfile) -> Tensor:
+    axes, backwards = _order(profile)
+    inverse = [axes.index(axis) for axis in range(3)]
+    return volume.flip(backwards).permute(inverse)
+
+
+def _order(profile: LegacyProfile) -> tuple[list[int], list[int]]:
+    axes = [_AXES[name.removeprefix("-")] for name in profile.axis_order]
+    backwards = [
+        place for place, name in enumerate(profile.axis_order) if name.startswith("-")
+    ]
+    return axes, backwards
