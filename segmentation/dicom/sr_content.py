@@ -1,11 +1,12 @@
 """The content of our measurement reports: what they are told, and its TID 1500 tree.
 
 The dataclasses are all a report can say; they know no database.
-``imaging_measurements`` makes one TID 1501 group a lesion: its axes with their coordinates, its volume and its
-segment in that same group, because the viewer OHIF goes blank at a group without
-coordinates. What is said of the visit as a whole has no place on an image, so it stands
-where TID 1500 puts such things: ``derived_measurements`` (row 10) and ``evaluations``
-(row 12), which OHIF passes over. Pure; called by ``segmentation.dicom.sr`` alone.
+``imaging_measurements`` makes one TID 1501 group a lesion: its axes with their
+coordinates, its volume and its segment in that same group, because the viewer OHIF goes
+blank at a group without coordinates. What is said of the visit as a whole has no place
+on an image, so it stands where TID 1500 puts such things: ``derived_measurements`` (row
+10) and ``evaluations`` (row 12), which OHIF passes over. Pure; called by
+``segmentation.dicom.sr`` alone.
 """
 
 from __future__ import annotations
