@@ -19,7 +19,8 @@ from openpyxl.utils import get_column_letter
 from segmentation.exports.cells import Cell, clean, looks_like_formula
 from segmentation.exports.columns import COLUMNS, TABLE_NAMES, TableName
 from segmentation.exports.content import CourseContent
-from segmentation.exports.tables import Row, make_tables, read_me
+from segmentation.exports.csv_files import read_me
+from segmentation.exports.tables import Row, make_tables
 
 _WIDEST = 60
 _HEAD = PatternFill("solid", fgColor="DDE6EE")
