@@ -222,6 +222,13 @@ CODES: dict[str, ErrorCode] = {
     "disk-full": ErrorCode(
         "The disk is full", 507, "Free space, then press again.", True
     ),
+    # -- imports ---------------------------------------------------------------
+    "import-invalid": ErrorCode(
+        "The outlines cannot be taken over",
+        422,
+        "Choose an RTSTRUCT or SEG that was drawn on the post-contrast T1 of this "
+        "study.",
+    ),
     # -- exports ---------------------------------------------------------------
     "export-impossible": ErrorCode(
         "This cannot be written in that format",
