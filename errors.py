@@ -235,6 +235,15 @@ CODES: dict[str, ErrorCode] = {
         422,
         "Choose another format; the DICOM SEG in the archive holds everything.",
     ),
+    # -- versions --------------------------------------------------------------
+    "nothing-changed": ErrorCode(
+        "There is nothing to save", 422, "Change an outline or a name, then save."
+    ),
+    "source-changed": ErrorCode(
+        "The images have changed since this result was made",
+        409,
+        "Segment the series again, then correct the new result.",
+    ),
     # -- jobs ------------------------------------------------------------------
     "job-superseded": ErrorCode(
         "Another worker has taken over this job", 409, "Nothing to do."

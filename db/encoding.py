@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from datetime import UTC, datetime
 from typing import Any
 
@@ -45,6 +46,25 @@ def clean_text(value: object, limit: int) -> str | None:
         return None
     text = str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").strip()[:limit] or None
+
+
+def fold(text: str) -> str:
+    """Make texts that people take for the same equal: case, accents, separators.
+
+    The ``^`` and ``=`` of DICOM names count as spaces.
+    """
+    plain = "".join(
+        character
+        for character in unicodedata.normalize("NFKD", text)
+        if not unicodedata.combining(character)
+    )
+    return " ".join(plain.casefold().replace("^", " ").replace("=", " ").split())
+
+
+def search_key(name: str | None, patient_id: str | None) -> str:
+    """Give what a patient is searched and sorted by: folded name, then folded id."""
+    # Short enough for an index of PostgreSQL, whatever the characters.
+    return f"{fold(name or '')[:384]} {fold(patient_id or '')[:128]}".strip()
 
 
 class UtcDateTime(TypeDecorator[datetime]):

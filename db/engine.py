@@ -191,6 +191,8 @@ def _begin_sqlite(connection: Connection) -> None:
     if options.get(MIGRATING):
         # Tables are rebuilt by dropping them; must be set outside a transaction.
         connection.exec_driver_sql("PRAGMA foreign_keys=OFF")
+        # ... while triggers of other tables speak of them.
+        connection.exec_driver_sql("PRAGMA legacy_alter_table=ON")
     read_only = bool(options.get(READ_ONLY))
     connection.exec_driver_sql(f"PRAGMA query_only={'ON' if read_only else 'OFF'}")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -179,12 +179,14 @@ def hold(session: Session, fence: Fence) -> Job:
 def complete(
     session: Session,
     fence: Fence,
-    result_id: str,
+    result_id: str | None,
     *,
     now: datetime,
     timings_s: dict[str, float] | None = None,
 ) -> Job:
     """End the job with its result; call it in the transaction that stored the result.
+
+    A job of another kind than ``segmentation`` has no result.
 
     A cancellation that came too late to stop the work does not undo it.
 
@@ -201,7 +203,7 @@ def complete(
         step="record",
         progress=1.0,
         lease_until=null(),
-        result_id=result_id,
+        result_id=null() if result_id is None else result_id,
         error_code=null(),
         error_detail=null(),
         finished_at=now,

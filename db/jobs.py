@@ -38,6 +38,9 @@ _UPS_STATES: dict[str, str] = {
 QUEUED = literal_column("'queued'", Text)
 RUNNING = literal_column("'running'", Text)
 
+FOLLOW = "follow"
+"""Kind of the jobs that line up a patient's visits; they have no result."""
+
 _QUEUE_LOCK = 0x4D657449  # "MetI": any number of our own
 
 
@@ -47,6 +50,8 @@ class Job:
 
     Attributes
     ----------
+    kind : str
+        ``segmentation``, or ``follow`` (a patient's visits are lined up).
     step : str
         ``waiting`` ``fetch`` ``volume`` ``predict`` ``lesions`` ``segmentation``
         ``store`` ``record``.
@@ -109,9 +114,34 @@ class JobRequest:
     priority: int = 0
     requested_by: str | None = None
 
+    @classmethod
+    def follow(
+        cls, patient_key: str, study_uid: str, requested_by: str | None = None
+    ) -> JobRequest:
+        """Ask for a patient's visits to be lined up; one active a patient.
+
+        Parameters
+        ----------
+        patient_key : str
+            Key of the patient's row.
+        study_uid : str
+            The visit that gave rise to it; does not tell two requests apart.
+        requested_by : str, optional
+            Name of the user.
+        """
+        return cls(
+            study_uid,
+            parameters={"patient_key": patient_key},
+            kind=FOLLOW,
+            queue="cpu",
+            requested_by=requested_by,
+        )
+
     @property
     def dedupe_key(self) -> str:
         """Hash of all that makes two requests the same work."""
+        if self.kind == FOLLOW:
+            return canonical_hash([FOLLOW, dict(self.parameters or {})])
         return canonical_hash(
             [
                 self.kind,
@@ -146,6 +176,27 @@ def lock_queue(session: Session) -> None:
         session.execute(
             text("SELECT pg_advisory_xact_lock(:key)"), {"key": _QUEUE_LOCK}
         )
+
+
+def enqueue(
+    session: Session, request: JobRequest, *, max_attempts: int, now: datetime
+) -> tuple[Job, bool]:
+    """Add a job unless an active one does the same work; for use inside a transaction.
+
+    A job that is under way counts as active. So that what it has not seen is not
+    forgotten, whoever writes the work's input and whoever ends the job hold the same
+    lock (``db.patients.lock_patient``) while they do, and the latter looks once more.
+
+    Returns
+    -------
+    tuple
+        The job, and whether it is new.
+    """
+    lock_queue(session)
+    active = find_active(session, request.dedupe_key)
+    if active is not None:
+        return active, False
+    return insert_job(session, request, max_attempts=max_attempts, now=now), True
 
 
 def insert_job(

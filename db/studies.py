@@ -17,7 +17,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
-from db.encoding import clean_text
+from db.encoding import clean_text, search_key
 from db.engine import database_time, is_postgresql
 from db.models import Base, PatientRow, SeriesRow, StudyRow
 from errors import MetiaError
@@ -70,7 +70,8 @@ def upsert_study(
         ``conflict`` where the series is known as one of another study.
     """
     now = database_time(session)
-    known = session.get(StudyRow, study.study_uid, with_for_update=True)
+    # Others may refer to the row meanwhile, but not move it.
+    known = session.get(StudyRow, study.study_uid, with_for_update={"key_share": True})
     patient_key = _upsert_patient(session, patient, known, now)
     _insert_unless_known(
         session,
@@ -121,6 +122,7 @@ def _upsert_patient(
             patient_id=patient_id,
             issuer=issuer,
             created_at=now,
+            touched_at=now,
         )
         row = session.scalar(
             select(PatientRow).where(
@@ -130,11 +132,15 @@ def _upsert_patient(
     elif study is not None:
         row = session.get_one(PatientRow, study.patient_key)
     if row is None or row.patient_id != patient_id:
-        row = PatientRow(id=uuid.uuid4().hex, issuer=issuer, created_at=now)
+        row = PatientRow(
+            id=uuid.uuid4().hex, issuer=issuer, created_at=now, touched_at=now
+        )
         session.add(row)
     row.name = clean_text(patient.name, _TEXT_LIMIT) or row.name
     row.birth_date = clean_text(patient.birth_date, _TEXT_LIMIT) or row.birth_date
     row.sex = clean_text(patient.sex, _TEXT_LIMIT) or row.sex
+    row.search_key = search_key(row.name, row.patient_id)
+    row.touched_at = now
     session.flush()
     return row.id
 

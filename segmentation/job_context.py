@@ -117,14 +117,15 @@ class JobContext:
         self.persist(self.beat)
         self._raise_if_lost()
 
-    def record(self, store: Callable[[Session], str]) -> None:
+    def record(self, store: Callable[[Session], str | None]) -> None:
         """Store the result and end the job, in one transaction.
 
         Parameters
         ----------
         store : Callable
-            Writes the rows with the session given and returns the result's id. May be
-            called more than once; only one call's rows are kept.
+            Writes the rows with the session given and returns the result's id (None
+            for a job without one). May be called more than once; only one call's rows
+            are kept.
 
         Raises
         ------

@@ -239,7 +239,7 @@ class JobQueue:
     def complete(
         self,
         fence: Fence,
-        store: Callable[[Session], str],
+        store: Callable[[Session], str | None],
         timings_s: dict[str, float] | None = None,
     ) -> Job:
         """Store a result and end the job with it, both or neither.
@@ -251,7 +251,8 @@ class JobQueue:
         fence : Fence
             Proof of holding the job.
         store : Callable
-            Writes the result with the session given; returns the result's id.
+            Writes the result with the session given; returns the result's id, or None
+            for a job that has none (of kind ``follow``).
 
         Raises
         ------

@@ -11,15 +11,13 @@ import ctypes
 from collections.abc import Callable
 from typing import Protocol
 
-from pydicom.dataset import Dataset
-
 from db.engine import Engine, Session
 from db.jobs import Job
 from db.models_registry import ModelRecord
 from db.results import LesionRecord, ResultRecord, record_result
-from db.studies import Patient, Series, Study, upsert_study
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
+from segmentation.dicom.seg import Segment
 from segmentation.models.choice import default_model_name
 from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
@@ -29,14 +27,17 @@ from segmentation.pipeline import (
     Outcome,
     Request,
     run_segmentation,
+    stated_thickness_mm,
 )
+from segmentation.records import lesion_record, spacing_mm
+from segmentation.study_record import note_study
 from settings import VERSION, Settings
 
 
 class RecordingPort(JobPort, Protocol):
     """A job that can be ended together with its result."""
 
-    def record(self, store: Callable[[Session], str]) -> None:
+    def record(self, store: Callable[[Session], str | None]) -> None:
         """Store the result and end the job, both in one transaction."""
 
 
@@ -139,31 +140,8 @@ class SegmentationRunner:
 def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
     """Store study, series and result of a finished run; gives the result's id."""
     analysis = outcome.analysis
-    first = analysis.source.source_images[0]
-    instances = {reference.sop_instance_uid for reference in analysis.source.slices}
-    upsert_study(
-        session,
-        Patient(
-            patient_id=_text(first, "PatientID"),
-            issuer=_text(first, "IssuerOfPatientID"),
-            name=_text(first, "PatientName"),
-            birth_date=_text(first, "PatientBirthDate"),
-            sex=_text(first, "PatientSex"),
-        ),
-        Study(
-            study_uid=outcome.study_uid,
-            study_date=_text(first, "StudyDate"),
-            study_time=_text(first, "StudyTime"),
-            description=_text(first, "StudyDescription"),
-            accession_number=_text(first, "AccessionNumber"),
-        ),
-        Series(
-            series_uid=outcome.series_uid,
-            series_number=_number(first, "SeriesNumber"),
-            modality=_text(first, "Modality"),
-            description=_text(first, "SeriesDescription"),
-            instance_count=len(instances),
-        ),
+    instance_count = note_study(
+        session, analysis.source, outcome.study_uid, outcome.series_uid
     )
     segmentation = analysis.segmentation
     return record_result(
@@ -184,7 +162,7 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
                 demonstration=analysis.model.demonstration,
             ),
             inputs_sha256=str(analysis.source.facts["pixel_sha256"]),
-            instance_count=len(instances),
+            instance_count=instance_count,
             code_version=VERSION,
             parameters=analysis.parameters,
             device=analysis.prediction.device,
@@ -195,50 +173,25 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
             resampled=analysis.lesion_map.resampled,
             dropped_small=analysis.lesion_map.dropped_small,
             lesions=lesion_records(analysis),
+            spacing_mm=spacing_mm(analysis.source),
+            slice_thickness_mm=stated_thickness_mm(analysis.source),
         ),
     )
 
 
 def lesion_records(analysis: Analysis) -> tuple[LesionRecord, ...]:
     """Put what was measured and how each lesion is named side by side."""
-    return tuple(
-        LesionRecord(
-            segment_number=lesion.number,
-            name=tracking_id,
-            tracking_id=tracking_id,
-            tracking_uid=tracking_uid,
-            colour=colour,
-            voxel_count=lesion.voxel_count,
-            volume_ml=lesion.volume_ml,
-            longest_diameter_mm=lesion.longest_diameter_mm,
-            perpendicular_diameter_mm=lesion.perpendicular_diameter_mm,
-            long_axis_mm=lesion.long_axis_mm,
-            short_axis_mm=lesion.short_axis_mm,
-            centroid_mm=lesion.centroid_mm,
-            probability=lesion.probability,
-            peak_probability=lesion.peak_probability,
-            slice_index=lesion.slice_index,
-            slice_count=lesion.slice_count,
-            sop_instance_uid=analysis.source.slices[
-                lesion.slice_index
-            ].sop_instance_uid,
-            frame_number=analysis.source.slices[lesion.slice_index].frame_number,
-            warnings=lesion.warnings,
-        )
-        for lesion, (tracking_id, tracking_uid), colour in zip(
-            analysis.lesion_map.lesions,
-            analysis.identity.tracking,
-            analysis.identity.colours,
-            strict=True,
-        )
+    tracked = zip(
+        analysis.lesion_map.lesions,
+        analysis.identity.tracking,
+        analysis.identity.colours,
+        strict=True,
     )
-
-
-def _text(dataset: Dataset, keyword: str) -> str | None:
-    value = dataset.get(keyword)
-    return None if value is None or str(value) == "" else str(value)
-
-
-def _number(dataset: Dataset, keyword: str) -> int | None:
-    value = dataset.get(keyword)
-    return None if value is None or str(value) == "" else int(value)
+    return tuple(
+        lesion_record(
+            lesion,
+            Segment(name, name, uid, colour),
+            analysis.source.slices[lesion.slice_index],
+        )
+        for lesion, (name, uid), colour in tracked
+    )

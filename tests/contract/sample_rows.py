@@ -50,6 +50,7 @@ def make_lesion(number: int = 1) -> LesionRecord:
         sop_instance_uid="1.2.3.1.80",
         frame_number=None,
         warnings=("touches-border",),
+        finding_uid=f"2.25.{number}",
     )
 
 
