@@ -36,6 +36,7 @@ from segmentation.http.service.routes import blueprint as service
 from segmentation.http.services import ArchiveHealth, Services
 from segmentation.jobs import JobQueue
 from segmentation.models.registry import ModelRegistry
+from segmentation.versions.routes import blueprint as versions
 from settings import RESEARCH_NOTICE, VERSION, Settings, get_settings
 
 
@@ -82,6 +83,7 @@ def create_app(
         studies,
         work.jobs,
         work.results,
+        versions,
         work.models,
         people,
         exports,

@@ -30,7 +30,9 @@ from segmentation.dicom.seg import (
     identify,
     segments_as_labels,
 )
+from segmentation.dicom.source_planes import slice_thickness_mm
 from segmentation.lesions import LesionMap, find_lesions
+from segmentation.measurability import slice_distance_mm
 from segmentation.models.predictor import ModelIdentity, Prediction, Predictor
 from settings import VERSION
 
@@ -180,6 +182,9 @@ def _analyse(
             prediction.probability,
             threshold=predictor.threshold,
             minimum_volume_mm3=predictor.minimum_volume_mm3,
+            slice_distance_mm=slice_distance_mm(
+                source.volume.spacing[0], stated_thickness_mm(source)
+            ),
         )
         _refuse_implausible(lesion_map)
     parameters = _parameters(source, predictor, prediction)
@@ -206,6 +211,12 @@ def _analyse(
         parameters=parameters,
         timings_s=run.timings_s,
     )
+
+
+def stated_thickness_mm(source: LoadedSeries) -> float | None:
+    """Give the slice thickness the images state; None where they state none."""
+    images = source.source_images
+    return slice_thickness_mm(images) if images else None
 
 
 def _refuse_implausible(lesion_map: LesionMap) -> None:
@@ -313,7 +324,12 @@ def run_segmentation(
         # writing into the archive.
         job.ensure_owner()
         if analysis.segmentation is not None:
-            _store_and_compare(archive, request.study_uid, analysis)
+            store_and_compare(
+                archive,
+                request.study_uid,
+                analysis.segmentation,
+                analysis.lesion_map.labels,
+            )
     with run.step("record"):
         record(Outcome(request.study_uid, series_uid, analysis, reasons))
 
@@ -341,14 +357,24 @@ def choose_series(archive: Archive, request: Request) -> tuple[str, tuple[str, .
     return chosen.series_uid, tuple(reason.text for reason in chosen.reasons)
 
 
-def _store_and_compare(archive: Archive, study_uid: str, analysis: Analysis) -> None:
-    """Store the SEG and check that what lies in the archive is what was computed."""
-    assert analysis.segmentation is not None  # noqa: S101 - narrowed by the caller
-    (receipt,) = archive.store([analysis.segmentation])
+def store_and_compare(
+    archive: Archive,
+    study_uid: str,
+    segmentation: hd.seg.Segmentation,
+    labels: hd.Volume,
+) -> None:
+    """Store a SEG and check that what lies in the archive is what was computed.
+
+    Raises
+    ------
+    MetiaError
+        ``archive-mismatch`` where a voxel differs from `labels`; those of the archive.
+    """
+    (receipt,) = archive.store([segmentation])
     stored = archive.fetch_instance(
         study_uid, receipt.series_uid, receipt.sop_instance_uid
     )
-    if not _same_labels(stored, analysis.lesion_map.labels):
+    if not _same_labels(stored, labels):
         raise MetiaError(
             "archive-mismatch",
             "The segmentation read back from the archive differs from the computed one",

@@ -17,14 +17,14 @@ from werkzeug import Response
 from db import audit
 from db.engine import reading, transaction
 from db.jobs import Job, get_job, list_jobs, queue_position, ups_state
-from db.results import Lesion, Result, get_lesion, get_result, list_results
+from db.results import Lesion, get_lesion, get_result, list_results
 from errors import CODES, MetiaError
 from orthanc.archive import Archive
 from segmentation.access.routes import allow, principal
 from segmentation.http import schemas
 from segmentation.http.routes import Blueprint, request_id, services
 from segmentation.models.choice import default_model_name
-from settings import RESEARCH_NOTICE
+from segmentation.results_json import result_json
 
 jobs = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs", description="Jobs")
 results = Blueprint("results", __name__, url_prefix="/api/v1", description="Results")
@@ -172,7 +172,7 @@ def show_results(study_uid: str) -> dict[str, Any]:
     """List the results of a study, newest first."""
     with reading(services().engine) as session:
         found = list_results(session, study_uid)
-    return {"results": [_result(result) for result in found]}
+    return {"results": [result_json(result) for result in found]}
 
 
 @results.route("/results/<id:result_id>", methods=["GET"])
@@ -181,7 +181,7 @@ def show_results(study_uid: str) -> dict[str, Any]:
 def show_result(result_id: str) -> dict[str, Any]:
     """Give one result."""
     with reading(services().engine) as session:
-        return _result(get_result(session, result_id))
+        return result_json(get_result(session, result_id))
 
 
 @results.route("/lesions/<id:lesion_id>", methods=["GET"])
@@ -191,21 +191,6 @@ def show_lesion(lesion_id: str) -> Lesion:
     """Give one lesion."""
     with reading(services().engine) as session:
         return get_lesion(session, lesion_id)
-
-
-def _result(result: Result) -> dict[str, Any]:
-    stored = None
-    if result.segmentation_series_uid and result.segmentation_sop_uid:
-        stored = {
-            "series_uid": result.segmentation_series_uid,
-            "sop_instance_uid": result.segmentation_sop_uid,
-        }
-    return {
-        **vars(result),
-        "segmentation": stored,
-        "lesion_count": len(result.lesions),
-        "notice": RESEARCH_NOTICE,
-    }
 
 
 @models.route("", methods=["GET"])

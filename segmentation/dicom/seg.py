@@ -15,6 +15,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 import highdicom as hd
 import numpy as np
@@ -29,6 +30,13 @@ from segmentation.lesions import LesionMap
 from segmentation.models.predictor import ModelIdentity
 from settings import RESEARCH_NOTICE, VERSION
 
+AlgorithmType = Literal["AUTOMATIC", "SEMIAUTOMATIC", "MANUAL"]
+"""Who drew a segment: the model, the model and then a reader, a reader."""
+_MADE_BY: dict[AlgorithmType, str] = {
+    "AUTOMATIC": "proposed by AI, unverified.",
+    "SEMIAUTOMATIC": "proposed by AI, outline changed by a reader.",
+    "MANUAL": "drawn by a reader.",
+}
 LABEL_SET_VERSION = "brain-metastases-1"
 """Changes when segments come to mean something else (codes, order, numbering)."""
 MANUFACTURER = "MetIA"
@@ -141,34 +149,86 @@ def build_segmentation(
         do not lie on the grid of the labels.
     """
     count = len(lesion_map.lesions)
-    if count == 0:
-        raise ValueError("no lesion, so there is nothing to write a SEG of")
     if count != len(identity.tracking):
         raise ValueError("the identity was made for another number of lesions")
-    labels = lesion_map.labels
+    algorithm = describe_algorithm(model, parameters)
+    tracked = zip(identity.tracking, identity.colours, strict=True)
+    segments = [
+        describe_segment(number, Segment(name, name, uid, colour), algorithm)
+        for number, ((name, uid), colour) in enumerate(tracked, 1)
+    ]
+    header = Header(
+        series_uid=identity.series_uid,
+        sop_instance_uid=identity.sop_instance_uid,
+        series_number=series_number(source_images[0]),
+        series_description=_series_description(model),
+        content_description="Brain metastases proposed by AI. Research use only.",
+        creator="MetIA^AI",
+        device_serial_number=model.sha256[:64],  # the model is what differs
+    )
+    return draw(source_images, lesion_map.labels, segments, header)
+
+
+@dataclass(frozen=True)
+class Header:
+    """What one SEG says of itself as a whole."""
+
+    series_uid: str
+    sop_instance_uid: str
+    series_number: int
+    series_description: str
+    content_description: str
+    creator: str
+    device_serial_number: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """What one segment says of itself; `label` is its name for people."""
+
+    label: str
+    tracking_id: str
+    tracking_uid: str
+    colour: codes.Colour
+    algorithm_type: AlgorithmType = "AUTOMATIC"
+
+
+def draw(
+    source_images: Sequence[Dataset],
+    labels: hd.Volume,
+    segments: Sequence[hd.seg.SegmentDescription],
+    header: Header,
+) -> hd.seg.Segmentation:
+    """Draw the SEG of a label map on the planes of its source.
+
+    `labels` lie on the grid of the source: 0 background, else one of the numbers 1 to n
+    of the n `segments`; each has voxels.
+    """
+    if not segments:
+        raise ValueError("no lesion, so there is nothing to write a SEG of")
     first = source_images[0]
     planes = match_planes(source_images, labels)
     whole_bytes = labels.shape[1] * labels.shape[2] % 8 == 0
     now = datetime.now().astimezone()
     segmentation = hd.seg.Segmentation(
         source_images=planes.images,
-        pixel_array=labels.array.astype(np.uint8 if count < 256 else np.uint16),
+        pixel_array=labels.array.astype(np.uint8 if len(segments) < 256 else np.uint16),
         segmentation_type="BINARY" if whole_bytes else "FRACTIONAL",
         fractional_type="OCCUPANCY",
         max_fractional_value=1,
-        segment_descriptions=_describe(model, identity, parameters),
-        series_instance_uid=identity.series_uid,
-        series_number=_series_number(first),
-        sop_instance_uid=identity.sop_instance_uid,
+        segment_descriptions=segments,
+        series_instance_uid=header.series_uid,
+        series_number=header.series_number,
+        sop_instance_uid=header.sop_instance_uid,
         instance_number=1,
         manufacturer=MANUFACTURER,
         manufacturer_model_name="MetIA",
         software_versions=VERSION,
-        device_serial_number=model.sha256[:64],  # the model is what differs
+        device_serial_number=header.device_serial_number,
         content_label=CONTENT_LABEL,
-        content_description="Brain metastases proposed by AI. Research use only.",
-        content_creator_name="MetIA^AI",
-        series_description=_series_description(model),
+        content_description=header.content_description,
+        content_creator_name=header.creator,
+        series_description=header.series_description,
         transfer_syntax_uid=ExplicitVRLittleEndian,
         plane_positions=planes.positions,
         plane_orientation=planes.orientation,
@@ -181,40 +241,44 @@ def build_segmentation(
         series_time=now.time(),
     )
     segmentation.copy_patient_and_study_information(patient_and_study(first))
-    _fix_dimension_uid(segmentation, identity)
+    _fix_dimension_uid(segmentation, header.sop_instance_uid)
     return segmentation
 
 
-def _describe(
-    model: ModelIdentity,
-    identity: SegmentationIdentity,
-    parameters: Mapping[str, object],
-) -> list[hd.seg.SegmentDescription]:
-    algorithm = hd.AlgorithmIdentificationSequence(
-        name=_long_string(model.name),
-        version=_long_string(model.version),
+def describe_algorithm(
+    model: ModelIdentity, parameters: Mapping[str, object]
+) -> hd.AlgorithmIdentificationSequence:
+    """Say which model drew a segment, and with which parameters."""
+    return hd.AlgorithmIdentificationSequence(
+        name=long_string(model.name),
+        version=long_string(model.version),
         family=codes.ARTIFICIAL_INTELLIGENCE,
         source=MANUFACTURER,
         parameters=_algorithm_parameters(model, parameters),
     )
-    described = []
-    for number, ((tracking_id, tracking_uid), colour) in enumerate(
-        zip(identity.tracking, identity.colours, strict=True), 1
-    ):
-        segment = hd.seg.SegmentDescription(
-            segment_number=number,
-            segment_label=tracking_id,
-            segmented_property_category=codes.ABNORMAL_STRUCTURE,
-            segmented_property_type=codes.METASTASIS,
-            algorithm_type="AUTOMATIC",
-            algorithm_identification=algorithm,
-            tracking_id=tracking_id,
-            tracking_uid=tracking_uid,
-            anatomic_regions=[codes.BRAIN],
-            display_color=hd.color.CIELabColor.from_rgb(*colour),
-        )
-        segment.SegmentDescription = f"Proposed by AI, unverified. {RESEARCH_NOTICE}"
-        described.append(segment)
+
+
+def describe_segment(
+    number: int,
+    segment: Segment,
+    algorithm: hd.AlgorithmIdentificationSequence | None,
+) -> hd.seg.SegmentDescription:
+    """Describe one segment; what a reader drew has no algorithm."""
+    manual = segment.algorithm_type == "MANUAL"
+    described = hd.seg.SegmentDescription(
+        segment_number=number,
+        segment_label=long_string(segment.label),
+        segmented_property_category=codes.ABNORMAL_STRUCTURE,
+        segmented_property_type=codes.METASTASIS,
+        algorithm_type=segment.algorithm_type,
+        algorithm_identification=None if manual else algorithm,
+        tracking_id=segment.tracking_id,
+        tracking_uid=segment.tracking_uid,
+        anatomic_regions=[codes.BRAIN],
+        display_color=hd.color.CIELabColor.from_rgb(*segment.colour),
+    )
+    made = _MADE_BY[segment.algorithm_type]
+    described.SegmentDescription = f"Metastasis {made} {RESEARCH_NOTICE}"
     return described
 
 
@@ -233,7 +297,7 @@ def _algorithm_parameters(
     return texts
 
 
-def _long_string(text: str) -> str:
+def long_string(text: str) -> str:
     """Make `text` fit a DICOM Long String: 64 characters, one line, no backslash."""
     return " ".join(text.replace("\\", "/").split())[:64] or "unnamed"
 
@@ -243,16 +307,17 @@ def _series_description(model: ModelIdentity) -> str:
     return f"MetIA metastases, {kind}, research use only"
 
 
-def _series_number(source: Dataset) -> int:
+def series_number(source: Dataset) -> int:
+    """Give the number of a result's series: after all others, in their order."""
     number = source.get("SeriesNumber") or 0
     return _SERIES_NUMBERS_FROM + max(min(int(number), 1_000_000), 0)
 
 
 def _fix_dimension_uid(
-    segmentation: hd.seg.Segmentation, identity: SegmentationIdentity
+    segmentation: hd.seg.Segmentation, sop_instance_uid: str
 ) -> None:
     """Replace the one UID highdicom draws at random."""
-    uid = derive_uid("dimensions", identity.sop_instance_uid)
+    uid = derive_uid("dimensions", sop_instance_uid)
     for item in (
         *segmentation.DimensionOrganizationSequence,
         *segmentation.DimensionIndexSequence,
@@ -292,8 +357,10 @@ def segments_as_labels(
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     frames = segmentation.PerFrameFunctionalGroupsSequence
     for frame, plane in zip(frames, pixels, strict=True):
-        start, steps = _place(frame, shared, grid)
-        identification = _macro(frame, shared, "SegmentIdentificationSequence")
+        start, steps = frame_place(frame, shared, grid)
+        identification = functional_group(
+            frame, shared, "SegmentIdentificationSequence"
+        )
         where = np.argwhere(plane > half) @ steps + start
         if not ((where >= 0) & (where < labels.shape)).all():
             raise ValueError("the SEG's frames do not lie on the grid")
@@ -304,16 +371,20 @@ def segments_as_labels(
     return labels
 
 
-def _place(
+def frame_place(
     frame: Dataset, shared: Dataset, grid: hd.Volume | hd.VolumeGeometry
 ) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """Return the grid's index of a frame's first pixel, and the steps (2 x 3) along.
 
     A step down the rows comes first, one along the columns second.
     """
-    position = _macro(frame, shared, "PlanePositionSequence").ImagePositionPatient
-    cosines = _macro(frame, shared, "PlaneOrientationSequence").ImageOrientationPatient
-    spacing = _macro(frame, shared, "PixelMeasuresSequence").PixelSpacing
+    position = functional_group(
+        frame, shared, "PlanePositionSequence"
+    ).ImagePositionPatient
+    cosines = functional_group(
+        frame, shared, "PlaneOrientationSequence"
+    ).ImageOrientationPatient
+    spacing = functional_group(frame, shared, "PixelMeasuresSequence").PixelSpacing
     to_index = grid.inverse_affine[:3, :3]
     along_row, down_column = np.array(cosines, float).reshape(2, 3)
     steps_mm = np.stack(
@@ -331,7 +402,7 @@ def _place(
     return whole_start, whole_steps
 
 
-def _macro(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:
+def functional_group(frame: Dataset, shared: Dataset, keyword: str) -> Dataset:
     """Return the item of a functional group, the frame's own or the shared one."""
     item: Dataset = (frame if keyword in frame else shared)[keyword].value[0]
     return item

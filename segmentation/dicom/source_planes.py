@@ -126,6 +126,14 @@ def match_planes(source_images: Sequence[Dataset], grid: Grid) -> SourcePlanes:
     return SourcePlanes(images, None, orientation, measures)
 
 
+def slice_thickness_mm(source_images: Sequence[Dataset]) -> float | None:
+    """Give the thickness the images state, of the first; None where they do not."""
+    first = source_images[0]
+    if "PerFrameFunctionalGroupsSequence" in first:
+        return _frames(first)[0].thickness_mm or None
+    return _thickness_mm(first) or None
+
+
 def patient_and_study(image: Dataset) -> Dataset:
     """Return the root attributes of `image` without those whose values are malformed.
 

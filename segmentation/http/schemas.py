@@ -23,11 +23,17 @@ from segmentation.http.identifiers import (
     is_id,
     is_uid,
 )
+from segmentation.measurability import REASONS
 
 MODEL_NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,62}$"
 USER_NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]{1,63}$"
 TEXT_PATTERN = r"^[^\u0000-\u001f\u007f-\u009f\u2028\u2029]*$"
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
+RESULT_STATES = ("unverified", "accepted", "edited", "rejected", "signed")
+ORIGINS = ("model", "reader", "import")
+REVIEWS = ("unverified", "accepted", "rejected")
+METHODS = ("probability-contour", "mask-contour")
+ALGORITHM_TYPES = ("AUTOMATIC", "SEMIAUTOMATIC", "MANUAL")
 
 
 def _only(accepts: Callable[[str], object]) -> Callable[[str], None]:
@@ -116,12 +122,16 @@ class Input(ma.Schema):
         unknown = ma.RAISE
 
 
-def _point() -> fields.List[Any]:
-    return fields.List(fields.Float(), validate=validate.Length(equal=3), required=True)
+def _point(**options: Any) -> fields.List[Any]:
+    return fields.List(
+        fields.Float(), validate=validate.Length(equal=3), required=True, **options
+    )
 
 
-def _axis() -> fields.List[Any]:
-    return fields.List(_point(), validate=validate.Length(equal=2), required=True)
+def _axis(**options: Any) -> fields.List[Any]:
+    return fields.List(
+        _point(), validate=validate.Length(equal=2), required=True, **options
+    )
 
 
 def _text(**options: Any) -> fields.String:
@@ -328,9 +338,44 @@ class Lesion(Output):
     longest_diameter_mm = fields.Float(required=True)
     perpendicular_diameter_mm = fields.Float(required=True)
     volume_ml = fields.Float(required=True)
-    probability = fields.Float(required=True)
-    peak_probability = fields.Float(required=True)
-    slice_count = fields.Integer(required=True)
+    diameter_3d_mm = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Largest distance of two points of the surface."},
+    )
+    diameter_3d_axis_mm = _axis(allow_none=True)
+    probability = fields.Float(
+        required=True,
+        allow_none=True,
+        metadata={"description": "Null for what a reader drew."},
+    )
+    peak_probability = fields.Float(required=True, allow_none=True)
+    slice_count = fields.Integer(
+        required=True, metadata={"description": "Axial slices it is seen on."}
+    )
+    measurable = fields.Boolean(
+        required=True,
+        allow_none=True,
+        metadata={"description": "By its size; null where nobody has judged it."},
+    )
+    measurable_reasons = fields.List(
+        fields.String(validate=validate.OneOf(REASONS)),
+        required=True,
+        metadata={"description": "Why not."},
+    )
+    method = _text(
+        validate=validate.OneOf(METHODS),
+        metadata={"description": "What the diameters were measured on."},
+    )
+    algorithm_type = _text(
+        validate=validate.OneOf(ALGORITHM_TYPES),
+        metadata={"description": "Who drew it: model, model and reader, reader."},
+    )
+    review = _text(validate=validate.OneOf(REVIEWS))
+    finding_uid = Uid(
+        required=True,
+        metadata={"description": "Of the lesion in all versions of this visit."},
+    )
     sop_instance_uid = Uid(required=True)
     frame_number = fields.Integer(required=True, allow_none=True)
     long_axis_mm = _axis()
@@ -343,7 +388,9 @@ class Lesion(Output):
     warnings = fields.List(
         fields.String(),
         required=True,
-        metadata={"description": "What limits the measurement: touches-border."},
+        metadata={
+            "description": "What limits the measurement: touches-border; several-parts."
+        },
     )
 
 
@@ -354,7 +401,7 @@ class LesionWithResult(Lesion):
 
 
 class Result(Output):
-    """What one job found."""
+    """What one job found, or a reader's version of it."""
 
     id = Id(required=True)
     job_id = Id(required=True, allow_none=True)
@@ -366,9 +413,29 @@ class Result(Output):
         allow_none=True,
         metadata={"description": "Null where no lesion was found."},
     )
-    model = fields.Nested(ResultModel, required=True)
-    state = _text()
+    model = fields.Nested(
+        ResultModel,
+        required=True,
+        allow_none=True,
+        metadata={"description": "Null where no model took part (imports)."},
+    )
+    origin = _text(validate=validate.OneOf(ORIGINS))
+    state = _text(validate=validate.OneOf(RESULT_STATES))
+    revision = fields.Integer(
+        required=True,
+        metadata={"description": "Name it with a change; raised by every one."},
+    )
+    version = fields.Integer(required=True)
+    predecessor_id = Id(required=True, allow_none=True)
+    author = fields.String(required=True, allow_none=True)
+    note = _text()
+    signed_by = fields.String(required=True, allow_none=True)
+    signed_at = _moment(allow_none=True)
     created_at = _moment()
+    spacing_mm = _point(
+        allow_none=True, metadata={"description": "Between slices, rows, columns."}
+    )
+    slice_thickness_mm = fields.Float(required=True, allow_none=True)
     lesion_count = fields.Integer(required=True)
     lesions = fields.List(fields.Nested(Lesion), required=True)
     warnings = fields.List(fields.String(), required=True)

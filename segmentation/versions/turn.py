@@ -1,0 +1,34 @@
+"""Lets one correction at a time into memory.
+
+A label map, its predecessor and the images take hundreds of megabytes for the largest
+series; a process that worked on many at once could be killed for it. One lock for the
+whole process, shared by all its threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+
+from errors import MetiaError
+
+_LONGEST_WAIT_S = 30.0
+_turns = BoundedSemaphore(1)
+
+
+@contextmanager
+def turn(longest_wait_s: float = _LONGEST_WAIT_S) -> Iterator[None]:
+    """Wait until it is one's turn, and hold it.
+
+    Raises
+    ------
+    MetiaError
+        ``not-ready`` after `longest_wait_s`.
+    """
+    if not _turns.acquire(timeout=longest_wait_s):
+        raise MetiaError("not-ready", "Other corrections are being saved.")
+    try:
+        yield
+    finally:
+        _turns.release()
