@@ -9,7 +9,13 @@ came later stands last, where ``ALTER TABLE`` puts it.
 
 from __future__ import annotations
 
-from db.tables_archive import ModelRow, PatientRow, SeriesRow, StudyRow
+from db.tables_archive import (
+    ModelRow,
+    PatientRow,
+    PromotionRow,
+    SeriesRow,
+    StudyRow,
+)
 from db.tables_base import Base
 from db.tables_course import (
     AssessmentRow,
@@ -42,6 +48,7 @@ __all__ = [
     "LinkDecisionRow",
     "ModelRow",
     "PatientRow",
+    "PromotionRow",
     "RegistrationRow",
     "ResultRow",
     "SeriesRow",

@@ -15,7 +15,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
 
 from db.engine import database_time, is_postgresql
-from db.models import ModelRow
+from db.models import ModelRow, PromotionRow
 from errors import MetiaError
 
 
@@ -57,7 +57,9 @@ def register_model(session: Session, model: ModelRecord) -> None:
     )
 
 
-def promote_model(session: Session, sha256: str) -> ModelRecord:
+def promote_model(
+    session: Session, sha256: str, *, by: str | None = None
+) -> ModelRecord:
     """Make a model the one its task uses; rolling back is promoting the former again.
 
     Raises
@@ -73,7 +75,9 @@ def promote_model(session: Session, sha256: str) -> ModelRecord:
         .where(ModelRow.task == row.task, ModelRow.promoted)
         .values(promoted=False)
     )
+    session.flush()  # at no moment are two of a task promoted
     row.promoted = True
+    session.add(PromotionRow(sha256=sha256, actor=by, at=database_time(session)))
     session.flush()
     return to_model(row)
 
@@ -84,6 +88,20 @@ def promoted_model(
     """Give the promoted model of a task, None where none is."""
     row = session.scalar(
         select(ModelRow).where(ModelRow.task == task, ModelRow.promoted)
+    )
+    return None if row is None else to_model(row)
+
+
+def former_model(
+    session: Session, task: str = "brain-metastases"
+) -> ModelRecord | None:
+    """Give the model that was promoted before the present one, None where none was."""
+    row = session.scalar(
+        select(ModelRow)
+        .join(PromotionRow, PromotionRow.sha256 == ModelRow.sha256)
+        .where(ModelRow.task == task, ModelRow.promoted.is_(False))
+        .order_by(PromotionRow.id.desc())
+        .limit(1)
     )
     return None if row is None else to_model(row)
 

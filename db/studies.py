@@ -1,9 +1,9 @@
 """Patients, studies and series as plain values from image headers.
 
 A study without PatientID gets a patient row of its own, never shared; one whose
-PatientID is corrected later moves to the other patient. All texts are optional and kept
-as they came (see ``db.encoding.clean_text``). Functions take a ``Session``; those that
-write may run at once for the same study.
+PatientID is corrected later moves to the other patient (``db.moves``). All texts are
+optional and kept as they came (see ``db.encoding.clean_text``). Functions take a
+``Session``; those that write may run at once for the same study.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from sqlalchemy.orm import Session
 from db.encoding import clean_text, search_key
 from db.engine import database_time, is_postgresql
 from db.models import Base, PatientRow, SeriesRow, StudyRow
+from db.moves import leave_patient
 from errors import MetiaError
 
 _TEXT_LIMIT = 1024
@@ -61,8 +62,14 @@ class Series:
 
 def upsert_study(
     session: Session, patient: Patient, study: Study, series: Series
-) -> None:
+) -> set[str]:
     """Note a series with its study and patient, or bring what is known up to date.
+
+    Returns
+    -------
+    set of str
+        Keys of the patients whose follow-up this changes: the study's, and the one it
+        was taken for before.
 
     Raises
     ------
@@ -89,8 +96,9 @@ def upsert_study(
     row.accession_number = clean_text(study.accession_number, _TEXT_LIMIT)
     session.flush()
     if former_key != patient_key:
-        _drop_orphan(session, former_key)
+        leave_patient(session, study.study_uid, former_key)
     _upsert_series(session, study.study_uid, series, now)
+    return {patient_key, former_key}
 
 
 def patient_of_study(session: Session, study_uid: str) -> Patient | None:
@@ -143,15 +151,6 @@ def _upsert_patient(
     row.touched_at = now
     session.flush()
     return row.id
-
-
-def _drop_orphan(session: Session, patient_key: str) -> None:
-    """Drop a nameless-study's patient once its study has found its real one."""
-    row = session.get(PatientRow, patient_key)
-    others = select(StudyRow.study_uid).where(StudyRow.patient_key == patient_key)
-    if row is not None and row.patient_id is None and not session.scalar(others):
-        session.delete(row)
-        session.flush()
 
 
 def _upsert_series(

@@ -8,10 +8,18 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Index, String, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Identity,
+    Index,
+    String,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
-from db.tables_base import Base, length
+from db.tables_base import Base, BigId, length
 
 
 class PatientRow(Base):
@@ -98,3 +106,16 @@ class ModelRow(Base):
     demonstration: Mapped[bool]
     promoted: Mapped[bool]
     created_at: Mapped[datetime]
+
+
+class PromotionRow(Base):
+    """That a model was promoted; the last one of a task is the promoted one."""
+
+    __tablename__ = "promotion"
+
+    id: Mapped[int] = mapped_column(BigId, Identity(always=True), primary_key=True)
+    sha256: Mapped[str] = mapped_column(
+        String(64), ForeignKey("model.sha256"), index=True
+    )
+    actor: Mapped[str | None]
+    at: Mapped[datetime]
