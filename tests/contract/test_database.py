@@ -125,9 +125,9 @@ def with_another_migration(tmp_path: Path) -> Callable[[str], Path]:
     def make(body: str) -> Path:
         scripts = tmp_path / "migrations"
         shutil.copytree(schema.__file__.replace("schema.py", "migrations"), scripts)
-        (scripts / "versions" / "0003_more.py").write_text(
+        (scripts / "versions" / "more.py").write_text(
             "import sqlalchemy as sa\nfrom alembic import op\n"
-            "revision = '0003'\ndown_revision = '0002'\n"
+            f"revision = 'more'\ndown_revision = '{schema.head()}'\n"
             f"def upgrade():\n{body}\n"
         )
         return scripts
@@ -178,10 +178,10 @@ def test_sqlite_is_copied_before_an_upgrade(
         return  # PostgreSQL has backups of its own
     add_study(engine)
     schema.upgrade(engine, scripts=with_another_migration("    pass"))
-    backup = tmp_path / "metia.sqlite.before-upgrade-from-0002"
+    backup = tmp_path / f"metia.sqlite.before-upgrade-from-{schema.head()}"
     assert backup.stat().st_mode & 0o777 == 0o600
     copy = make_engine(f"sqlite:///{backup}")
-    assert schema.current(copy) == "0002"
+    assert schema.current(copy) == schema.head()
     with reading(copy) as session:
         assert session.scalar(text("SELECT count(*) FROM study")) == 1
     copy.dispose()
@@ -446,11 +446,16 @@ def test_one_model_is_promoted(engine: Engine) -> None:
         for letter in "abab":
             models_registry.register_model(session, make_model(letter))
         assert models_registry.promoted_model(session) is None
+        promotions = 0
         for letter in "aba":
-            models_registry.promote_model(session, letter * 64)
+            models_registry.promote_model(session, letter * 64, by="ada")
             promoted = models_registry.promoted_model(session)
             assert promoted is not None
             assert promoted.sha256 == letter * 64
+            former = models_registry.former_model(session)
+            before = {"a": "b", "b": "a"}[letter] if promotions else None
+            assert (former and former.sha256[0]) == before
+            promotions += 1
         models_registry.register_model(session, make_model("a"))
         assert [m.promoted for m in models_registry.list_models(session)] == [
             True,
