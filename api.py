@@ -26,6 +26,7 @@ from segmentation.access.login.routes import blueprint as login
 from segmentation.access.people.routes import blueprint as people
 from segmentation.access.routes import blueprint as session
 from segmentation.access.routes import install_guard
+from segmentation.exports.dicom.routes import blueprint as dicom_exports
 from segmentation.exports.routes import blueprint as exports
 from segmentation.followup.routes import blueprint as followup
 from segmentation.http.logs import configure_logs
@@ -34,6 +35,7 @@ from segmentation.http.problems import error_reference
 from segmentation.http.routes import SERVICES, Api, describe_converters, install
 from segmentation.http.service.routes import blueprint as service
 from segmentation.http.services import ArchiveHealth, Services
+from segmentation.imports.routes import blueprint as imports
 from segmentation.jobs import JobQueue
 from segmentation.models.registry import ModelRegistry
 from segmentation.versions.routes import blueprint as versions
@@ -87,6 +89,8 @@ def create_app(
         work.models,
         people,
         exports,
+        dicom_exports,
+        imports,
         followup,
     ):
         api.register_blueprint(blueprint)

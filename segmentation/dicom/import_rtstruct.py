@@ -19,7 +19,13 @@ from pydicom.dataset import Dataset
 
 from orthanc.volume import LoadedSeries
 from segmentation.dicom.contours import Points, fill
-from segmentation.dicom.import_regions import Region, Regions, invalid, shown_name
+from segmentation.dicom.import_regions import (
+    Region,
+    Regions,
+    algorithm_type,
+    invalid,
+    shown_name,
+)
 
 LESION_TYPES = frozenset({"GTV"})
 """Interpreted types that are lesions; where an object has one, nothing else is read."""
@@ -117,7 +123,9 @@ def read_structures(dataset: Dataset, source: LoadedSeries) -> Regions:
         voxels = _voxels(closed, source, tally)
         if voxels.size == 0:
             tally.add("structures enclose no voxel centre and were left out")
-        regions.append(Region(shown_name(roi.get("ROIName"), len(regions) + 1), voxels))
+        name = shown_name(roi.get("ROIName"), len(regions) + 1)
+        made = algorithm_type(roi.get("ROIGenerationAlgorithm"))
+        regions.append(Region(name, voxels, made))
     if not regions:
         raise invalid("None of its structures can be read as a lesion of this series.")
     return Regions(tuple(regions), tally.sentences())

@@ -16,7 +16,13 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
 from orthanc.volume import LoadedSeries
-from segmentation.dicom.import_regions import Region, Regions, invalid, shown_name
+from segmentation.dicom.import_regions import (
+    Region,
+    Regions,
+    algorithm_type,
+    invalid,
+    shown_name,
+)
 from segmentation.dicom.seg import frame_place, functional_group
 
 _LESION_TYPES = frozenset(
@@ -68,6 +74,7 @@ def read_segments(dataset: Dataset, source: LoadedSeries) -> Regions:
         Region(
             shown_name(segment.get("SegmentLabel"), number),
             np.unique(np.concatenate(voxels[number])),
+            algorithm_type(segment.get("SegmentAlgorithmType")),
         )
         for number, segment in segments.items()
         if voxels.get(number)

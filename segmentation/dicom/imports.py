@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import highdicom as hd
@@ -23,7 +23,7 @@ from pydicom.uid import RTStructureSetStorage, SegmentationStorage
 from scipy import ndimage
 
 from orthanc.volume import LoadedSeries
-from segmentation.dicom.import_regions import Region, Regions, invalid
+from segmentation.dicom.import_regions import AlgorithmType, Region, Regions, invalid
 from segmentation.dicom.import_rtstruct import read_structures, referenced_images
 from segmentation.dicom.import_seg import read_segments
 
@@ -51,6 +51,8 @@ class Imported:
     names : tuple of str
         Of the lesions, in order of their numbers; as given in the object, made safe to
         show. They may hold what a person typed: for the screen, not for logs.
+    algorithm_types : tuple of str
+        How each came about, as the object says.
     warnings : tuple of str
         Sentences free of patient data.
     """
@@ -58,6 +60,7 @@ class Imported:
     kind: Literal["RTSTRUCT", "SEG"]
     labels: hd.Volume
     names: tuple[str, ...]
+    algorithm_types: tuple[AlgorithmType, ...]
     warnings: tuple[str, ...]
 
 
@@ -144,6 +147,7 @@ def _combine(
         kind=kind,
         labels=grid.with_array(ordered[labels]),
         names=tuple(parts[k].name for k in kept),
+        algorithm_types=tuple(parts[k].algorithm_type for k in kept),
         warnings=tuple(warnings),
     )
 
@@ -175,6 +179,6 @@ def _parts(region: Region, grid: hd.Volume) -> list[Region]:
     if count == 1:
         return [region]
     return [
-        Region(f"{region.name} {number}", region.voxels[of_voxel == number])
-        for number in range(1, count + 1)
+        replace(region, name=f"{region.name} {n}", voxels=region.voxels[of_voxel == n])
+        for n in range(1, count + 1)
     ]

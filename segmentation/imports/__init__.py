@@ -1,0 +1,1 @@
+"""Outlines made elsewhere, taken over as results: RTSTRUCT and foreign SEG."""
