@@ -1,0 +1,51 @@
+/** What leaves: files made by the service, and the page on paper. */
+import { useState } from 'react';
+import { asProblem, type Problem } from '../../api/problem';
+import type { ExportFormat } from '../client';
+import type { PatientProps } from './PatientView';
+import { ProblemNote } from './ProblemNote';
+
+const FORMATS: readonly ExportFormat[] = ['pdf', 'csv', 'xlsx', 'fhir'];
+
+/** Hand a file to the browser as if a link to it had been followed. */
+function save(name: string, content: Blob): void {
+  const address = URL.createObjectURL(content);
+  const link = document.createElement('a');
+  link.href = address;
+  link.download = name;
+  link.click();
+  // The browser reads the address after the click has been handled.
+  setTimeout(() => URL.revokeObjectURL(address), 10_000);
+}
+
+export function Exports({ course, client, words }: Pick<PatientProps, 'course' | 'client' | 'words'>) {
+  const [running, setRunning] = useState<ExportFormat | null>(null);
+  const [problem, setProblem] = useState<Problem | null>(null);
+  const run = async (format: ExportFormat) => {
+    setRunning(format);
+    setProblem(null);
+    try {
+      const { name, content } = await client.export(course.patient.id, format);
+      save(name, content);
+    } catch (error) {
+      setProblem(asProblem(error));
+    } finally {
+      setRunning(null);
+    }
+  };
+  return (
+    <div className="mfu-exports">
+      <div className="mfu-buttons" role="group" aria-label={words.t('export.title')}>
+        {FORMATS.map((format) => (
+          <button key={format} type="button" className="mfu-button" data-cy={`mfu-export-${format}`} disabled={running !== null} onClick={() => void run(format)}>
+            {running === format ? words.t('export.running') : words.t(`export.${format}`)}
+          </button>
+        ))}
+        <button type="button" className="mfu-button" onClick={() => window.print()}>
+          {words.t('export.print')}
+        </button>
+      </div>
+      {problem && <ProblemNote problem={problem} words={words} />}
+    </div>
+  );
+}
