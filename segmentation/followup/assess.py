@@ -176,6 +176,7 @@ class _PeriodEngine:
             volumetric=self._volumetric(now, history),
             since=since,
             extracranial_response=visit.extracranial_response,
+            new_lesions=tuple(new.lesion for new in terms.new),
         )
         self._state.sums.append(now)
         self._state.dated.append(Dated(visit.id, visit.date, decision.category))

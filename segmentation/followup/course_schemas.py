@@ -108,13 +108,14 @@ class CourseRegistration(Output):
     """How a visit was aligned to the earliest one."""
 
     accepted = fields.Boolean(required=True)
-    quality = _number("0 to 1.")
-    reason = _text()
+    quality = _number("Higher is better.")
+    reason = _text(metadata=said("A code; of those not accepted."))
     matrix = fields.List(
         fields.List(fields.Float(), validate=validate.Length(equal=4)),
         validate=validate.Length(equal=4),
-        required=True,
-        metadata=said("From this visit to the earliest one, patient coordinates, mm."),
+        **maybe(
+            metadata=said("This visit to the earliest one, patient coordinates, mm.")
+        ),
     )
 
 
@@ -240,7 +241,10 @@ class CourseVisit(Output):
     pending_links = _whole("Links of this visit that wait for the reader.")
     unlinked = fields.List(fields.Nested(CourseUnlinked), required=True)
     registration = fields.Nested(
-        CourseRegistration, **maybe(metadata=said("Null at the earliest visit."))
+        CourseRegistration,
+        **maybe(
+            metadata=said("Null at the earliest visit, and where it was not tried yet.")
+        ),
     )
     reading = fields.Nested(CourseReading, required=True)
     sum_mm = _number("Of the targets that have a value; null where there is none.")
@@ -340,7 +344,7 @@ class CourseTrack(Output):
 class CourseDecision(Output):
     """A reader's decision about a link."""
 
-    id = Id(required=True)
+    id = _whole()
     action = choice(LINK_ACTIONS, required=True)
     study_uid = Uid(required=True)
     finding_uid = Uid(required=True)

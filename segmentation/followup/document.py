@@ -112,6 +112,7 @@ def _visit(visit: VisitAssessment) -> dict[str, object]:
         "category": visit.category.value,
         "target": visit.target.value,
         "non_target": visit.non_target,
+        "new_lesions": list(visit.new_lesions),
         "confirmation": visit.confirmation.value,
         "since": _text(visit.since),
         "confirmed_by": visit.confirmed_by,

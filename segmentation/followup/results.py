@@ -173,6 +173,8 @@ class VisitAssessment:
     since: datetime.date | None = None
     confirmed_by: str | None = None
     extracranial_response: str = "not_recorded"
+    new_lesions: tuple[str, ...] = ()
+    """Known at this visit and not gone again, certain or not."""
 
 
 @dataclass(frozen=True)

@@ -320,10 +320,14 @@ class LinkInput(Input):
 
 
 class UndoInput(Input):
-    """Which decision about a link to take back."""
+    """The decision about a link to take back: the latest in force."""
 
-    decision_id = Id(
-        load_default=None, allow_none=True, metadata=said("Null: the latest.")
+    decision_id = Whole(
+        1,
+        MOST,
+        load_default=None,
+        allow_none=True,
+        metadata=said("The latest, as it was shown; null: whichever is the latest."),
     )
 
 

@@ -20,7 +20,7 @@ from segmentation.followup.results import (
 )
 from settings import RESEARCH_NOTICE
 
-_WORDS = {
+CATEGORY_WORDS = {
     Category.CR: "CR, complete response",
     Category.PR: "PR, partial response",
     Category.SD: "SD, stable disease",
@@ -58,7 +58,8 @@ def _visit(visit: VisitAssessment) -> Iterator[str]:
     if visit.confirmation is not Confirmation.NOT_REQUIRED:
         standing = f", {visit.confirmation.value}"
     since = f", since {visit.since}" if visit.since else ""
-    yield f"{visit.visit}  {visit.date}  {_WORDS[visit.category]}{standing}{since}"
+    words = CATEGORY_WORDS[visit.category]
+    yield f"{visit.visit}  {visit.date}  {words}{standing}{since}"
     if visit.numbers is not None:
         yield from _numbers(visit.numbers)
     for reason in visit.reasons:
