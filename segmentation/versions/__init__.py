@@ -1,1 +1,1 @@
-"""Versions of a result that readers make: corrections, reviews, restoring, imports."""
+"""Versions of a result that readers make: corrections, reviews, restoring."""

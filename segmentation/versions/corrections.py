@@ -16,6 +16,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from db import audit
 from db.engine import Engine, reading, transaction
 from db.results import (
@@ -71,10 +74,11 @@ class Correction:
     keep_both: bool = False
     note: str = ""
 
-    def digest(self, packed: bytes) -> str:
+    def digest(self, labels: NDArray[np.integer[Any]]) -> str:
         """Hash the correction with its labels, to know it when it comes again."""
-        content = repr((self.images, self.rows, self.columns, self.segments))
-        return hashlib.sha256(content.encode() + packed).hexdigest()
+        hashed = hashlib.sha256(repr((self.images, self.segments)).encode())
+        hashed.update(np.ascontiguousarray(labels).data)
+        return hashed.hexdigest()
 
 
 @dataclass(frozen=True)
@@ -123,18 +127,18 @@ def correct(
         ``not-found``, ``edit-conflict``, ``invalid-input``, ``nothing-changed``,
         ``source-changed``, ``not-ready``, those of the archive.
     """
-    sent_sha256 = correction.digest(packed)
     chain = _read_chain(engine, result_id)
     before = next(one for one in chain if one.id == result_id)
-    if not correction.keep_both:
-        again = _sent_before(chain, before, sent_sha256, reader)
-        if again is not None:
-            return again
-        _require_unchanged(chain, before, correction.revision)
-    lesions = _lesions_of(before, correction)
     with turn():
         shape = (len(correction.images), correction.rows, correction.columns)
         sent = unpack(packed, shape)
+        sent_sha256 = correction.digest(sent)
+        if not correction.keep_both:
+            again = _sent_before(chain, before, sent_sha256, reader)
+            if again is not None:
+                return again
+            _require_unchanged(chain, before, correction.revision)
+        lesions = _lesions_of(before, correction)
         check_numbers(sent, [segment.number for segment in correction.segments])
         base = load_base(archive, before)
         _, rows, columns = base.source.volume.spatial_shape

@@ -1,4 +1,4 @@
-"""The JSON of versions: corrections, reviews, restoring, imports.
+"""The JSON of versions: corrections, reviews, restoring.
 
 See ``segmentation.http.schemas`` for units and for what a result looks like.
 """
@@ -127,12 +127,6 @@ class Restoring(Input):
         load_default=None,
         metadata={"description": "Null: the version before."},
     )
-
-
-class Import(Input):
-    """An object of the study whose outlines become a result."""
-
-    sop_instance_uid = Uid(required=True)
 
 
 class Versions(Output):

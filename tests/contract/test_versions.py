@@ -1,0 +1,300 @@
+"""What a reader changes about a result, through the API, in both kinds of archive.
+
+The promises, in words:
+
+- every voxel the reader drew stands in the new SEG, in whatever order images come;
+- what was not touched keeps its measurements, its type and its identity;
+- the version before stays, object and record;
+- whoever saw an older state is told, nothing is lost, and sending twice saves once.
+"""
+
+from __future__ import annotations
+
+import gzip
+from typing import Any
+
+import numpy as np
+import pytest
+
+from db import audit
+from db.engine import reading
+from errors import MetiaError
+from tests.fake_archive import FakeArchive
+from tests.reader_edits import Desk, make_desk
+from tests.security.application import Application, make_empty_database
+
+
+@pytest.fixture(scope="module")
+def empty_database(tmp_path_factory):
+    return make_empty_database(tmp_path_factory.mktemp("versions"))
+
+
+@pytest.fixture(params=["fake", "orthanc"])
+def desk(request, tmp_path, empty_database) -> Desk:
+    archive = FakeArchive()
+    if request.param == "orthanc":
+        archive = request.getfixturevalue("orthanc").archive(retries=1)
+    return make_desk(Application(tmp_path, empty_database), archive)
+
+
+def edited(desk: Desk) -> np.ndarray:
+    """Lesion 1 loses its first slice and gets a stray voxel; 3 is new; 2 stays."""
+    labels = desk.labels.copy()
+    first = np.argwhere(labels == 1)[0][0]
+    labels[first][labels[first] == 1] = 0
+    labels[20, 60, 70] = 1
+    labels[2:5, 4:9, 5:11] = 3
+    return labels
+
+
+NEW = {"number": 3, "lesion_id": None, "name": "Left frontal"}
+
+
+def by_name(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in result["lesions"]}
+
+
+def test_every_edited_voxel_survives_and_the_rest_keeps_its_measurements(
+    desk: Desk,
+) -> None:
+    labels = edited(desk)
+    answer = desk.save(labels, [*desk.kept(), NEW], note="first slice was a vessel")
+    assert answer.status_code == 201, answer.json
+    after = answer.json
+    np.testing.assert_array_equal(desk.stored(after), labels)
+    np.testing.assert_array_equal(desk.stored(desk.result), desk.labels)
+    assert (after["state"], after["origin"]) == ("edited", "reader")
+    assert (after["version"], after["predecessor_id"]) == (2, desk.result["id"])
+    assert (after["author"], after["note"]) == ("annotator", "first slice was a vessel")
+
+    before, now = by_name(desk.result), by_name(after)
+    same = {"id", "review"}
+    assert {k: v for k, v in now["Metastasis 2"].items() if k not in same} == {
+        k: v for k, v in before["Metastasis 2"].items() if k not in same
+    }
+    assert now["Metastasis 2"]["method"] == "probability-contour"
+    changed = now["Metastasis 1"]
+    assert changed["method"] == "mask-contour"
+    assert changed["algorithm_type"] == "SEMIAUTOMATIC"
+    assert changed["probability"] is None
+    assert changed["warnings"] == ["several-parts"]
+    assert changed["voxel_count"] == (labels == 1).sum()
+    for name in ("tracking_uid", "finding_uid", "tracking_id", "colour"):
+        assert changed[name] == before["Metastasis 1"][name]
+    drawn = now["Left frontal"]
+    assert (drawn["algorithm_type"], drawn["review"]) == ("MANUAL", "accepted")
+    assert drawn["voxel_count"] == (labels == 3).sum()
+    uids = {one["tracking_uid"] for one in after["lesions"]}
+    assert len(uids) == 3
+    assert drawn["finding_uid"] == drawn["tracking_uid"]
+    assert drawn["sop_instance_uid"] in {str(i.SOPInstanceUID) for i in desk.images}
+
+
+def test_the_object_says_who_made_it_and_what_it_replaces(desk: Desk) -> None:
+    after = desk.save(edited(desk), [*desk.kept(), NEW]).json
+    seg = desk.seg(after)
+    types = [one.SegmentAlgorithmType for one in seg.SegmentSequence]
+    assert types == ["SEMIAUTOMATIC", "AUTOMATIC", "MANUAL"]
+    assert [one.SegmentLabel for one in seg.SegmentSequence][2] == "Left frontal"
+    assert [one.TrackingUID for one in seg.SegmentSequence] == [
+        one["tracking_uid"] for one in after["lesions"]
+    ]
+    before = desk.result["segmentation"]
+    (reference,) = seg.ReferencedInstanceSequence
+    assert reference.ReferencedSOPInstanceUID == before["sop_instance_uid"]
+    series = [one.SeriesInstanceUID for one in seg.ReferencedSeriesSequence]
+    assert series == [desk.result["series_uid"], before["series_uid"]]
+    assert "v2" in seg.SeriesDescription
+    assert "Annotator" in seg.SeriesDescription
+    assert "research use only" in seg.SeriesDescription
+    assert str(seg.ContentCreatorName).startswith("Annotator")
+    assert seg.SeriesNumber > desk.seg(desk.result).SeriesNumber
+
+
+def test_the_order_of_the_images_does_not_matter(desk: Desk) -> None:
+    labels = edited(desk)
+    order = np.random.default_rng(3).permutation(len(desk.images))
+    desk.images = [desk.images[k] for k in order]
+    after = desk.save(labels[order], [*desk.kept(), NEW]).json
+    desk.images = [desk.images[k] for k in np.argsort(order)]
+    np.testing.assert_array_equal(desk.stored(after), labels)
+
+
+def test_one_byte_labels_and_other_numbers(desk: Desk) -> None:
+    labels = np.where(desk.labels == 2, 200, 0).astype(np.uint8)
+    labels[2:5, 4:9, 5:11] = 7
+    (second,) = desk.kept(2)
+    segments = [
+        {**second, "number": 200},
+        {"number": 7, "lesion_id": None, "name": "New"},
+    ]
+    answer = desk.send(desk.describe(segments), gzip.compress(labels.tobytes()))
+    assert answer.status_code == 201, answer.json
+    assert [one["name"] for one in answer.json["lesions"]] == ["New", "Metastasis 2"]
+    np.testing.assert_array_equal(
+        desk.stored(answer.json), np.select([labels == 7, labels == 200], [1, 2])
+    )
+
+
+def test_the_second_reader_is_told_and_nothing_is_lost(desk: Desk) -> None:
+    labels = edited(desk)
+    mine = desk.save(labels, [*desk.kept(), NEW]).json
+    segs = desk.segs()
+    other = desk.labels.copy()
+    other[6:9, 4:9, 5:11] = 3
+    answer = desk.save(other, [*desk.kept(), NEW], role="reviewer")
+    assert (answer.status_code, answer.json["code"]) == (409, "edit-conflict")
+    assert answer.json["current_result_id"] == mine["id"]
+    assert answer.json["current_revision"] == mine["revision"]
+    assert desk.segs() == segs
+    both = desk.save(other, [*desk.kept(), NEW], role="reviewer", keep_both=True)
+    assert both.status_code == 201, both.json
+    np.testing.assert_array_equal(desk.stored(both.json), other)
+    np.testing.assert_array_equal(desk.stored(mine), labels)
+    listed = desk.browser().get(f"/api/v1/studies/{mine['study_uid']}/results").json
+    assert {one["id"] for one in listed["results"]} == {
+        desk.result["id"],
+        mine["id"],
+        both.json["id"],
+    }
+    finding = by_name(both.json)["Metastasis 1"]["finding_uid"]
+    assert finding == by_name(desk.result)["Metastasis 1"]["finding_uid"]
+
+
+def test_sending_the_same_again_saves_once(desk: Desk) -> None:
+    first = desk.save(edited(desk), [*desk.kept(), NEW])
+    again = desk.save(edited(desk), [*desk.kept(), NEW])
+    assert (again.status_code, again.json["id"]) == (201, first.json["id"])
+    assert desk.segs() == 2
+
+
+def test_removing_everything_says_that_there_is_no_lesion(desk: Desk) -> None:
+    after = desk.save(np.zeros_like(desk.labels), []).json
+    assert (after["lesions"], after["segmentation"]) == ([], None)
+    desk.result["revision"] = after["revision"]
+    labels = np.zeros_like(desk.labels)
+    labels[3:6, 10:20, 10:20] = 3
+    answer = desk.save(labels, [NEW], result_id=after["id"])
+    assert answer.status_code == 201, answer.json
+    np.testing.assert_array_equal(desk.stored(answer.json), labels // 3)
+    assert answer.json["version"] == 3
+
+
+def test_nothing_changed_is_no_version(desk: Desk) -> None:
+    answer = desk.save(desk.labels, desk.kept())
+    assert (answer.status_code, answer.json["code"]) == (422, "nothing-changed")
+    assert desk.segs() == 1
+
+
+def change(desk: Desk, result: dict[str, Any], role: str = "", **asked: Any) -> Any:
+    body = {"revision": result["revision"], **asked}
+    return desk.browser(role).patch(f"/api/v1/results/{result['id']}", json=body)
+
+
+def test_accepting_and_rejecting_changes_the_record_alone(desk: Desk) -> None:
+    first, second = desk.result["lesions"]
+    answer = change(
+        desk,
+        desk.result,
+        state="accepted",
+        lesions=[
+            {"id": first["id"], "review": "accepted"},
+            {"id": second["id"], "review": "rejected"},
+        ],
+    )
+    assert answer.status_code == 200, answer.json
+    assert answer.json["id"] == desk.result["id"]
+    assert answer.json["state"] == "accepted"
+    assert answer.json["revision"] == desk.result["revision"] + 1
+    assert [one["review"] for one in answer.json["lesions"]] == ["accepted", "rejected"]
+    assert desk.segs() == 1
+    late = change(desk, desk.result, state="rejected")
+    assert (late.status_code, late.json["code"]) == (409, "edit-conflict")
+    assert late.json["current_revision"] == answer.json["revision"]
+    with reading(desk.application.engine) as session:
+        entry = audit.entries(session, subject=f"result:{desk.result['id']}")[0]
+    assert (entry.actor, entry.action) == ("annotator", "result-review")
+    assert entry.details["before"]["state"] == "unverified"
+    assert entry.details["after"]["state"] == "accepted"
+
+
+def test_renaming_and_deleting_make_a_version(desk: Desk) -> None:
+    first, second = desk.result["lesions"]
+    answer = change(
+        desk,
+        desk.result,
+        lesions=[
+            {"id": first["id"], "deleted": True},
+            {"id": second["id"], "name": "Cerebellum", "review": "accepted"},
+        ],
+    )
+    assert answer.status_code == 200, answer.json
+    after = answer.json
+    assert after["version"] == 2
+    np.testing.assert_array_equal(desk.stored(after), desk.labels == 2)
+    (left,) = after["lesions"]
+    assert (left["name"], left["review"]) == ("Cerebellum", "accepted")
+    assert (left["algorithm_type"], left["method"]) == (
+        "AUTOMATIC",
+        "probability-contour",
+    )
+    assert left["tracking_uid"] == second["tracking_uid"]
+    (segment,) = desk.seg(after).SegmentSequence
+    assert segment.SegmentLabel == "Cerebellum"
+    assert segment.TrackingID == second["tracking_id"]
+
+
+def restore(desk: Desk, result: dict[str, Any], **asked: Any) -> Any:
+    body = {"revision": result["revision"], **asked}
+    return desk.browser().post(f"/api/v1/results/{result['id']}/restore", json=body)
+
+
+def test_undo_brings_the_version_before_back(desk: Desk) -> None:
+    nothing = restore(desk, desk.result)
+    assert (nothing.status_code, nothing.json["code"]) == (409, "conflict")
+    after = desk.save(edited(desk), [*desk.kept(), NEW]).json
+    undone = restore(desk, after)
+    assert undone.status_code == 201, undone.json
+    assert undone.json["version"] == 3
+    assert undone.json["state"] == desk.result["state"]
+    assert undone.json["segmentation"] == desk.result["segmentation"]
+    content = [{**one, "id": ""} for one in undone.json["lesions"]]
+    assert content == [{**one, "id": ""} for one in desk.result["lesions"]]
+    redone = restore(desk, undone.json, version_id=after["id"])
+    assert redone.json["segmentation"] == after["segmentation"]
+    versions = desk.browser().get(f"/api/v1/results/{after['id']}/versions").json
+    assert [one["id"] for one in versions["versions"]] == [
+        desk.result["id"],
+        after["id"],
+        undone.json["id"],
+        redone.json["id"],
+    ]
+    stale = restore(desk, after)
+    assert (stale.status_code, stale.json["code"]) == (409, "edit-conflict")
+    foreign = restore(desk, redone.json, version_id="0" * 32)
+    assert foreign.status_code == 422
+    # What was brought back can be edited on.
+    desk.result = redone.json
+    again = desk.save(desk.labels, desk.kept(), result_id=redone.json["id"])
+    assert again.status_code == 201, again.json
+    np.testing.assert_array_equal(desk.stored(again.json), desk.labels)
+
+
+def test_images_that_changed_are_not_corrected_by_guess(desk: Desk) -> None:
+    image = desk.images[0]
+    desk.images[0].SOPInstanceUID = image.SOPInstanceUID + ".1"
+    answer = desk.save(edited(desk), [*desk.kept(), NEW])
+    assert (answer.status_code, answer.json["code"]) == (422, "invalid-input")
+    assert desk.segs() == 1
+
+
+def test_an_archive_that_fails_leaves_no_version(tmp_path, empty_database) -> None:
+    archive = FakeArchive()
+    desk = make_desk(Application(tmp_path, empty_database), archive)
+    archive.fail_with = MetiaError("archive-unavailable", "Down.")
+    answer = desk.save(edited(desk), [*desk.kept(), NEW])
+    assert (answer.status_code, answer.json["code"]) == (503, "archive-unavailable")
+    archive.fail_with = None
+    versions = desk.browser().get(f"/api/v1/results/{desk.result['id']}/versions").json
+    assert len(versions["versions"]) == 1
+    assert desk.save(edited(desk), [*desk.kept(), NEW]).status_code == 201
