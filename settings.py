@@ -53,8 +53,9 @@ class Settings(BaseSettings):
     """Host names the API answers to (empty: any); comma separated."""
     max_request_bytes: int = Field(1_000_000, gt=0)
 
-    model_dirs: Annotated[tuple[Path, ...], NoDecode] = (ROOT / "unetr" / "weights",)
-    """Folders that hold model folders; separated by ``:``."""
+    model_dirs: Annotated[tuple[Path, ...], NoDecode] = ()
+    """Folders that hold model folders; separated by ``:``. New ones are imported into
+    the last. Empty: those that come with MetIA, and ``models`` in ``data_dir``."""
     default_model: str = ""
     """Name of the model used where none is promoted (empty: the registry decides)."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -104,6 +105,8 @@ class Settings(BaseSettings):
     def _check(self) -> Settings:
         if not self.database_url:
             self.database_url = f"sqlite:///{self.data_dir / 'metia.sqlite'}"
+        if not self.model_dirs:
+            self.model_dirs = (ROOT / "unetr" / "weights", self.data_dir / "models")
         if self.job_heartbeat_s * 2 > self.job_lease_s:
             raise ValueError("job_heartbeat_s must be at most half of job_lease_s")
         if self.archive_password.get_secret_value() in {"orthanc", "changeme"}:

@@ -23,7 +23,8 @@ from orthanc.archive import Archive
 from segmentation.access.routes import allow, principal
 from segmentation.http import schemas
 from segmentation.http.routes import Blueprint, request_id, services
-from segmentation.models.choice import default_model_name
+from segmentation.models.choice import default_model
+from segmentation.models.registry import ModelFolder
 from segmentation.results_json import result_json
 
 jobs = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs", description="Jobs")
@@ -62,7 +63,8 @@ def submit_job(asked: dict[str, Any]) -> tuple[dict[str, Any], int, dict[str, st
     for the same series and model.
     """
     context = services()
-    model = context.models.default(asked.get("model") or _default_model_name())
+    name = asked.get("model")
+    model = context.models.get(name) if name else _default_model()
     series_uid = asked.get("series_uid")
     _require_series(context.archive, asked["study_uid"], series_uid)
     who = principal()
@@ -90,9 +92,9 @@ def _note(action: str, job_id: str) -> None:
         )
 
 
-def _default_model_name() -> str:
+def _default_model() -> ModelFolder:
     context = services()
-    return default_model_name(context.settings, context.engine)
+    return default_model(context.settings, context.engine, context.models)
 
 
 def _require_series(archive: Archive, study_uid: str, series_uid: str | None) -> None:
@@ -201,7 +203,7 @@ def show_models() -> dict[str, Any]:
     installed = context.models.models()
     default = None
     if installed:
-        default = context.models.default(_default_model_name()).identity.name
+        default = _default_model().identity.name
     return {
         "models": [
             {

@@ -18,7 +18,7 @@ from db.results import LesionRecord, ResultRecord, record_result
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
 from segmentation.dicom.seg import Segment
-from segmentation.models.choice import default_model_name
+from segmentation.models.choice import default_model
 from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
 from segmentation.pipeline import (
@@ -117,9 +117,9 @@ class SegmentationRunner:
 
     def _choose(self, name: str | None) -> ModelFolder:
         registry = ModelRegistry(self._settings.model_dirs)
-        return registry.default(
-            name or default_model_name(self._settings, self._engine)
-        )
+        if name:
+            return registry.get(name)
+        return default_model(self._settings, self._engine, registry)
 
     def _load(self, model: ModelFolder) -> Predictor:
         current = self._predictor

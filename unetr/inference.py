@@ -9,6 +9,7 @@ what was done is part of the answer's parameters, and the region is never smalle
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -113,6 +114,12 @@ class UnetrInference:
         self._precision = precision
         self._threads = set_threads(threads)
         self.plans: tuple[Plan, ...] = plans(device)
+
+    def with_profile(self, profile: Profile) -> UnetrInference:
+        """Give the same loaded network with another way of preparing images."""
+        other = copy.copy(self)
+        other._profile = profile  # noqa: SLF001 - its own class
+        return other
 
     def predict(
         self,

@@ -42,7 +42,7 @@ _BY_CODE: dict[str, Exit] = {
     "prediction-implausible": Exit.MODEL,
     "job-cancelled": Exit.CANCELLED,
 }
-_BY_PREFIX = {"volume-": Exit.INPUT, "model-": Exit.MODEL}
+_BY_PREFIX = {"volume-": Exit.INPUT, "model-": Exit.MODEL, "checkpoint-": Exit.MODEL}
 
 
 def exit_code(error_code: str) -> Exit:

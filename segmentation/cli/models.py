@@ -1,33 +1,64 @@
-"""``metia models``: what is installed. Loads no network and no weights."""
+"""``metia models``: what is installed, what is used, and checkpoints of others.
+
+Listing and showing load no network. ``promote`` and ``rollback`` change what the
+service uses where nobody names a model; they and ``import`` are audited.
+"""
 
 from __future__ import annotations
 
 import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
+
+if TYPE_CHECKING:
+    from segmentation.models.registry import ModelFolder, ModelRegistry
+
+_FILE = click.Path(exists=True, path_type=Path)
 
 
 @click.group()
 def models() -> None:
-    """Look at the installed models (folders in METIA_MODEL_DIRS)."""
+    """Look after the models (folders in METIA_MODEL_DIRS)."""
+
+
+def _registry() -> ModelRegistry:
+    from segmentation.models.registry import ModelRegistry
+    from settings import get_settings
+
+    return ModelRegistry(get_settings().model_dirs)
+
+
+def _default_name(registry: ModelRegistry) -> str:
+    """Give the model that the service would use now; "" where there is none."""
+    from errors import MetiaError
+    from segmentation.cli.opened import database
+    from segmentation.models.choice import default_model
+    from settings import get_settings
+
+    settings = get_settings()
+    try:
+        try:
+            with database() as engine:
+                return default_model(settings, engine, registry).identity.name
+        except MetiaError as error:
+            if error.code != "database-unusable":
+                raise
+        # Without a database there is no promotion to heed.
+        return registry.default(settings.default_model).identity.name
+    except MetiaError as error:
+        click.echo(f"metia: warning: {error.code}: {error.detail}", err=True)
+        return ""
 
 
 @models.command(name="list")
 @click.option("--json", "as_json", is_flag=True, help="Print data.")
 def list_models(as_json: bool) -> None:
     """List the models; the one marked * is taken where none is named."""
-    from errors import MetiaError
-    from segmentation.models.registry import ModelRegistry
-    from settings import get_settings
-
-    settings = get_settings()
-    registry = ModelRegistry(settings.model_dirs)
-    folders = registry.models()
-    try:
-        default = registry.default(settings.default_model).identity.name
-    except MetiaError as error:
-        default = ""
-        click.echo(f"metia: warning: {error.code}: {error.detail}", err=True)
+    registry = _registry()
+    folders, default = registry.models(), _default_name(registry)
     if as_json:
         rows = [
             {
@@ -57,3 +88,162 @@ def list_models(as_json: bool) -> None:
             f"metia: warning: {fault.folder_name}: {fault.code}: {fault.detail}",
             err=True,
         )
+
+
+@models.command()
+@click.argument("name")
+def show(name: str) -> None:
+    """Print everything the manifest of a model states, as JSON."""
+    folder = _registry().get(name)
+    document = {
+        "sha256": folder.identity.sha256,
+        "folder": str(folder.path),
+        **folder.manifest.model_dump(mode="json", exclude_none=True),
+    }
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False))
+
+
+@models.command()
+@click.argument("name", required=False)
+def verify(name: str | None) -> None:
+    """Compare the files of one model, or of all, with their hashes."""
+    from errors import MetiaError
+
+    registry = _registry()
+    wrong = [] if name else [(one.folder_name, one.detail) for one in registry.faults()]
+    for folder in [registry.get(name)] if name else registry.models():
+        try:
+            folder.verify()
+        except MetiaError as error:
+            wrong.append((folder.identity.name, error.detail))
+        else:
+            click.echo(f"{folder.identity.name}: as its manifest says")
+    for which, detail in wrong:
+        click.echo(f"{which}: {detail}")
+    if wrong:
+        raise MetiaError("model-integrity", f"{len(wrong)} models are not usable.")
+
+
+@models.command()
+@click.argument("name")
+def promote(name: str) -> None:
+    """Let the service use model NAME where nobody names one."""
+    from segmentation.cli.opened import database
+    from segmentation.models.promotion import promote_folder
+
+    folder = _registry().get(name)
+    with database() as engine:
+        promote_folder(engine, folder, actor=None)
+    click.echo(f"{name} {folder.identity.version} is used from now on.")
+
+
+@models.command()
+def rollback() -> None:
+    """Go back to the model that was promoted before."""
+    from segmentation.cli.opened import database
+    from segmentation.models.promotion import roll_back
+
+    with database() as engine:
+        model = roll_back(engine, _registry(), actor=None)
+    click.echo(f"{model.name} {model.version} is used again.")
+
+
+@models.command(name="import")
+@click.argument("file", type=_FILE)
+@click.option("--name", required=True, help="Lower-case letters, digits, '-'.")
+@click.option("--version", default="1.0.0", show_default=True)
+@click.option(
+    "--profile",
+    type=click.Choice(["metia-legacy", "head-mr"]),
+    default="metia-legacy",
+    show_default=True,
+    help="How it wants its images: as the replaced system gave them, or as MetIA does.",
+)
+@click.option(
+    "--axis-order",
+    metavar="A,B,C",
+    help="Of metia-legacy, like -row,column,slice (see self-test).",
+)
+@click.option(
+    "--spacing",
+    type=(float, float, float),
+    default=(1.0, 1.0, 1.0),
+    show_default=True,
+    help="Of head-mr: mm along slices, rows, columns.",
+)
+@click.option("--heads", type=int, help="Attention heads, where the file is silent.")
+@click.option("--overlap", type=float, default=0.5, show_default=True)
+@click.option("--threshold", type=float, default=0.5, show_default=True)
+@click.option("--minimum-volume-mm3", type=float, default=35.0, show_default=True)
+@click.option(
+    "--into", type=click.Path(path_type=Path), help="Folder of models to add it to."
+)
+def import_model(
+    file: Path, axis_order: str | None, spacing: Any, into: Path | None, **facts: Any
+) -> None:
+    """Make a model of a checkpoint (.ckpt, .cpkt, .pth, .pt) without running it."""
+    from segmentation.models.importing import ImportRequest, import_checkpoint
+    from settings import get_settings
+
+    order = None if axis_order is None else axis_order.split(",")
+    request = ImportRequest(axis_order=order, spacing_mm=spacing, **facts)
+    target = into or get_settings().model_dirs[-1]
+    report = import_checkpoint(file, target, request)
+    click.echo(
+        f"{request.name}: {report.used} tensors used, {len(report.dropped)} dropped, "
+        f"{len(report.missing)} absent that nothing reads.\nWrote {report.folder}.\n"
+        "Nothing is known of how well it does: try it on cases with known contours "
+        "(`metia models self-test`, `metia evaluate`) before `metia models promote`."
+    )
+
+
+@models.command(name="self-test")
+@click.argument("name")
+@click.argument("image", type=_FILE)
+@click.argument("contour", type=_FILE)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default=None)
+@click.option("--json", "as_json", is_flag=True, help="Print data.")
+def self_test(
+    name: str, image: Path, contour: Path, device: str | None, as_json: bool
+) -> None:
+    """Find the axis order that model NAME was trained with.
+
+    IMAGE is a folder of DICOM files or a NIfTI file; CONTOUR the known answer on it:
+    a NIfTI mask, a DICOM SEG or an RT structure set.
+    """
+    from segmentation.cli.known_contour import load_case
+    from segmentation.models.axis_orders import is_clear, try_axis_orders
+    from settings import get_settings
+
+    settings = get_settings()
+    folder = _registry().get(name)
+    volume, truth = load_case(image, contour)
+    with click.progressbar(length=16, label="Orders", file=sys.stderr) as bar:
+        scores = try_axis_orders(
+            folder,
+            volume,
+            truth,
+            device=device or settings.device,
+            threads=settings.threads,
+            progress=lambda done: bar.update(1 if done else 0),
+        )
+    clear = is_clear(scores)
+    if as_json:
+        rows = [{"axis_order": one.order, "dice": one.dice} for one in scores]
+        click.echo(json.dumps({"orders": rows, "clear": clear}, indent=2))
+        return
+    for one in scores:
+        click.echo(f"{one.dice:.3f}  {','.join(one.order)}")
+    click.echo(_advice(folder, scores[0].order, clear=clear))
+
+
+def _advice(folder: ModelFolder, order: tuple[str, ...], *, clear: bool) -> str:
+    if not clear:
+        return (
+            "No order stands out. Try another case, or the checkpoint does not fit "
+            "this kind of image."
+        )
+    profile = folder.manifest.preprocessing
+    if getattr(profile, "axis_order", None) == order:
+        return "That is the order it is installed with."
+    return f"Import it again with --axis-order={','.join(order)}"

@@ -1,0 +1,89 @@
+"""One case with its known answer, from files: an image, and a contour drawn on it.
+
+``load_case`` takes DICOM (a folder, with an RT structure set or SEG beside) or NIfTI
+(with a mask on the same grid) and gives both on one grid, axes (slice, row, column).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+from pydicom.errors import InvalidDicomError
+
+from errors import MetiaError
+from orthanc.volume import LoadedSeries, load_series
+from segmentation.cli.dicom_files import (
+    LocalFiles,
+    LocalSeries,
+    dicom_folder,
+    find_series,
+    load_images,
+)
+from segmentation.cli.nifti import is_nifti, load_nifti
+from segmentation.dicom.imports import read_import, referenced_series
+
+_GRID_TOLERANCE = 1e-3
+
+
+def load_case(image: Path, contour: Path) -> tuple[hd.Volume, NDArray[np.bool_]]:
+    """Load an image and the known answer on it.
+
+    Returns
+    -------
+    highdicom.Volume
+        float32.
+    ndarray of bool
+        True inside the contour, on the same grid.
+
+    Raises
+    ------
+    MetiaError
+        ``input-unreadable``, ``import-invalid``, ``series-not-found``, ``volume-*``.
+    """
+    if is_nifti(image):
+        return _from_nifti(image, contour)
+    drawn = _read_object(contour)
+    with dicom_folder(image) as folder:
+        source = load_series(
+            load_images(_series_of(find_series(folder), referenced_series(drawn))),
+            require_head_t1=False,
+        )
+    return source.volume, _inside(source, drawn)
+
+
+def _from_nifti(image: Path, contour: Path) -> tuple[hd.Volume, NDArray[np.bool_]]:
+    volume = load_nifti(image).series.volume
+    mask = load_nifti(contour).series.volume
+    if mask.shape != volume.shape or not np.allclose(
+        mask.affine, volume.affine, atol=_GRID_TOLERANCE
+    ):
+        raise MetiaError("input-unreadable", "The mask lies on another grid.")
+    return volume, np.asarray(mask.array) > 0
+
+
+def _read_object(path: Path) -> pydicom.Dataset:
+    try:
+        return pydicom.dcmread(path)
+    except (InvalidDicomError, OSError) as error:
+        raise MetiaError(
+            "input-unreadable", "The contour is neither NIfTI nor a DICOM object."
+        ) from error
+
+
+def _series_of(files: LocalFiles, wanted: tuple[str, ...]) -> LocalSeries:
+    for series_uid in wanted:
+        for series in files.series:
+            if series.header.series_uid == series_uid:
+                return series
+    raise MetiaError(
+        "series-not-found", "The folder lacks the series that the contour was drawn on."
+    )
+
+
+def _inside(source: LoadedSeries, drawn: pydicom.Dataset) -> NDArray[np.bool_]:
+    inside: NDArray[np.bool_] = np.asarray(read_import(drawn, source).labels.array) > 0
+    return inside
