@@ -5,40 +5,72 @@
  * of the store. Whatever belongs to a study is dropped when another one is opened: each
  * study has an AbortController of its own, and late answers are recognised by it.
  */
-import type { Api } from './api/client';
 import { asProblem, Problem } from './api/problem';
+import type { ReaderApi } from './api/reader';
+import type { Updated } from './api/requests';
 import type { Job, Lesion, Result } from './api/types';
+import { Corrections } from './corrections';
 import type { Viewer } from './ohif/viewer';
+import { Reading, type Surroundings } from './reading';
+import { visitOf } from './state/comparison';
 import { FIRST_DELAY_MS, nextDelay, pause, whenVisible, type Answer } from './state/poll';
-import { freshStudy, INITIAL, isActive, obstacle, shownResult, type State } from './state/state';
+import { freshStudy, INITIAL, isActive, obstacle, selectedLesion, shownResult, type State } from './state/state';
 import type { Store } from './state/store';
+import { Visits } from './visits';
 
 export interface Words {
   ready(lesions: number): { title: string; message: string };
   failed(problem: Problem): { title: string; message: string };
+  updated(answer: Updated): { title: string; message: string };
+  stored(): { title: string; message: string };
+  /** Asked before the mode is left with unsaved outlines. */
+  leave(): string;
 }
 
 export class Controller {
   private study = new AbortController();
   private stopWatching: (() => void) | null = null;
 
+  readonly reading: Reading;
+  readonly corrections: Corrections;
+  readonly visits: Visits;
+
   constructor(
-    private readonly api: Api,
+    private readonly api: ReaderApi,
     private readonly viewer: Viewer,
     private readonly store: Store<State>,
     private readonly words: Words,
-  ) {}
+    save: (content: Blob, name: string) => void,
+  ) {
+    const around: Surroundings = {
+      signal: () => this.study.signal,
+      fail: (error) => this.fail(error),
+      adopt: (result) => this.adopt(result),
+      updated: (answer) => this.viewer.notify('info', ...pair(this.words.updated(answer))),
+      stored: () => this.viewer.notify('success', ...pair(this.words.stored())),
+      mayLeave: () => window.confirm(this.words.leave()),
+      save,
+    };
+    this.reading = new Reading(api, store, around);
+    this.corrections = new Corrections(api, viewer, store, around);
+    this.visits = new Visits(api, viewer, store, around, {
+      select: (lesion) => this.select(lesion),
+      draw: (result) => this.draw(result),
+    });
+  }
 
   /** Begin: the mode has been entered. */
   enter(): void {
     this.leave();
     this.stopWatching = this.viewer.onChange(() => this.followStudy());
+    this.corrections.enter();
     void this.readSession();
     this.followStudy();
   }
 
   /** End: the mode is left; nothing is asked or drawn any more. */
   leave(): void {
+    if (this.stopWatching) this.corrections.leave();
     this.stopWatching?.();
     this.stopWatching = null;
     this.study.abort();
@@ -91,6 +123,7 @@ export class Controller {
     if (!result || (resultId === shownId && this.store.get().overlay === 'shown')) return;
     const before = shownResult(this.store.get());
     if (before && before.id !== resultId) this.viewer.hideResult(before);
+    if (this.store.get().unsaved) this.store.set({ unsaved: false });
     this.viewer.hideDiameters();
     this.store.set({ shownId: resultId, selectedLesionId: null, diameters: false });
     await this.draw(result);
@@ -108,6 +141,10 @@ export class Controller {
     } catch (error) {
       this.fail(error);
     }
+  }
+
+  openTools(): void {
+    this.viewer.openTools();
   }
 
   async toggleDiameters(on: boolean): Promise<void> {
@@ -142,6 +179,17 @@ export class Controller {
     this.followStudy();
   }
 
+  /** Put a new version before the others and show it, where the reader is looking. */
+  private async adopt(result: Result): Promise<void> {
+    const others = this.store.get().results.filter((known) => known.id !== result.id);
+    this.store.set({ results: [result, ...others] });
+    await this.show(result.id);
+    const { studyUid } = this.store.get();
+    const { signal } = this.study;
+    if (studyUid && !signal.aborted) await this.reading.load(studyUid, signal);
+    this.visits.paint(result);
+  }
+
   private fail(error: unknown, change: Partial<State> = {}): void {
     const problem = asProblem(error);
     const over = problem.code === 'not-authenticated';
@@ -163,12 +211,14 @@ export class Controller {
     this.study.abort();
     this.study = new AbortController();
     this.viewer.hideDiameters();
+    this.viewer.leaveCompare();
     this.store.set({ ...freshStudy(studyUid), loading: true });
     void this.open(studyUid, this.study.signal);
   }
 
   private async open(studyUid: string, signal: AbortSignal): Promise<void> {
     try {
+      const course = this.reading.load(studyUid, signal);
       const [series, results, job] = await Promise.all([
         this.api.series(studyUid),
         this.api.results(studyUid),
@@ -176,14 +226,23 @@ export class Controller {
       ]);
       if (signal.aborted) return;
       this.store.set({ series, results, job, loading: false });
-      const newest = results[0];
       if (job) void this.follow(job, signal, false).catch((error) => this.failUnless(signal, error));
-      if (newest && !job) await this.present(newest, signal);
-      else if (newest) this.store.set({ shownId: newest.id });
+      await course.catch((error) => this.failUnless(signal, error));
+      if (signal.aborted) return;
+      const standing = this.standing();
+      if (standing && !job) await this.present(standing, signal);
+      else if (standing) this.store.set({ shownId: standing.id });
       else if (series.chosen) await this.showSeries(series.chosen, signal);
     } catch (error) {
       this.failUnless(signal, error, { loading: false });
     }
+  }
+
+  /** The result that is assessed, else the newest. */
+  private standing(): Result | null {
+    const { results, course, studyUid } = this.store.get();
+    const id = visitOf(course, studyUid)?.result_id;
+    return results.find((result) => result.id === id) ?? results[0] ?? null;
   }
 
   private async showSeries(seriesUid: string, signal: AbortSignal): Promise<void> {
@@ -232,7 +291,10 @@ export class Controller {
     if (signal.aborted) return;
     const others = this.store.get().results.filter((known) => known.id !== result.id);
     this.store.set({ job: null, results: [result, ...others], overlay: 'none' });
+    const course = this.reading.load(result.study_uid, signal).catch((error) => this.failUnless(signal, error));
     await this.present(result, signal);
+    await course;
+    this.visits.paint(result);
     if (!signal.aborted) this.viewer.notify('success', ...pair(this.words.ready(result.lesion_count)));
   }
 
@@ -255,7 +317,13 @@ export class Controller {
     this.store.set({ overlay: 'loading' });
     try {
       await this.viewer.showResult(result);
-      if (!signal.aborted) this.store.set({ overlay: 'shown' });
+      if (signal.aborted) return;
+      this.store.set({ overlay: 'shown' });
+      this.visits.paint(result);
+      this.corrections.drawn(result);
+      // A lesion gone to before its outline was there is the one to be worked on.
+      const lesion = selectedLesion(this.store.get());
+      if (lesion) this.viewer.activate(result, lesion);
     } catch (error) {
       this.failUnless(signal, error, { overlay: 'failed' });
     }

@@ -7,3 +7,5 @@ export const PANEL_ID = `${EXTENSION_ID}.panelModule.${PANEL_NAME}`;
 export const TOOLBAR_BUTTON_ID = 'MetIA';
 export const TOOLBAR_BUTTON_TYPE = 'metia.runButton';
 export const TOOLBAR_CUSTOMIZATION = 'metia.toolbarButtons';
+/** The viewer's own panel with brush, eraser and the list of segments. */
+export const SEGMENTATION_PANEL_ID = '@ohif/extension-cornerstone.panelModule.panelSegmentationWithToolsLabelMap';

@@ -4,10 +4,9 @@
  * It is derived from the stock mode at run time, so it follows the viewer it runs in.
  */
 import { currentLanguage, translator } from './i18n';
-import { MODE_ID, PANEL_ID, ROUTE, TOOLBAR_BUTTON_ID, TOOLBAR_CUSTOMIZATION } from './id';
+import { MODE_ID, PANEL_ID, ROUTE, SEGMENTATION_PANEL_ID, TOOLBAR_BUTTON_ID, TOOLBAR_CUSTOMIZATION } from './id';
 
 const BASE_MODE = '@ohif/mode-longitudinal';
-const SEGMENTATION_PANEL = '@ohif/extension-cornerstone.panelModule.panelSegmentationWithToolsLabelMap';
 const PRIMARY_TOOLS = ['MeasurementTools', 'Zoom', 'Pan', 'WindowLevel', 'Capture', 'Layout', 'Crosshairs', 'MoreTools'];
 
 interface Layout {
@@ -73,7 +72,7 @@ async function modeFactory({ loadModules }: FactoryContext): Promise<object | nu
             ...layout.props,
             rightPanelClosed: false,
             rightPanelInitialExpandedWidth: 360,
-            rightPanels: [PANEL_ID, SEGMENTATION_PANEL, ...layout.props.rightPanels.slice(1)],
+            rightPanels: [PANEL_ID, SEGMENTATION_PANEL_ID, ...layout.props.rightPanels.slice(1)],
           },
         },
       },

@@ -1,57 +1,9 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
-import type { Api } from '../src/api/client';
-import { localProblem, Problem } from '../src/api/problem';
-import type { Job, Result } from '../src/api/types';
-import { Controller } from '../src/controller';
-import type { Viewer } from '../src/ohif/viewer';
-import { INITIAL, obstacle, type State } from '../src/state/state';
-import { createStore } from '../src/state/store';
+import { localProblem } from '../src/api/problem';
+import type { Result } from '../src/api/types';
+import { INITIAL, obstacle } from '../src/state/state';
+import { problem, setUp } from './fakes';
 import { job, MODELS, result, SERIES, SESSION, STUDY } from './fixtures';
-
-const problem = (code: string, status = 500) => new Problem({ code, title: code, detail: '', remedy: '', status });
-
-function setUp(change: { api?: Partial<Api>; results?: Result[]; active?: Job | null } = {}) {
-  const api: { [K in keyof Api]: ReturnType<typeof vi.fn> } = {
-    session: vi.fn(async () => SESSION),
-    logOut: vi.fn(async () => undefined),
-    series: vi.fn(async () => SERIES),
-    models: vi.fn(async () => MODELS),
-    start: vi.fn(async () => job({ state: 'queued', step: 'waiting', progress: 0 })),
-    job: vi.fn(async () => job({ state: 'succeeded', result_id: 'new' })),
-    activeJob: vi.fn(async () => change.active ?? null),
-    cancel: vi.fn(async () => job({ cancel_requested: true })),
-    results: vi.fn(async () => change.results ?? []),
-    result: vi.fn(async () => result('new')),
-    ...(change.api as object),
-  };
-  let study: string | null = STUDY;
-  let changed = () => {};
-  const viewer: { [K in keyof Viewer]: ReturnType<typeof vi.fn> } = {
-    studyUid: vi.fn(() => study),
-    onChange: vi.fn((listener: () => void) => {
-      changed = listener;
-      return () => {};
-    }),
-    showSeries: vi.fn(async () => undefined),
-    showResult: vi.fn(async () => undefined),
-    hideResult: vi.fn(),
-    goTo: vi.fn(async () => undefined),
-    showDiameters: vi.fn(async () => undefined),
-    hideDiameters: vi.fn(),
-    openPanel: vi.fn(),
-    notify: vi.fn(),
-  };
-  const store = createStore<State>(INITIAL);
-  const controller = new Controller(api as unknown as Api, viewer as unknown as Viewer, store, {
-    ready: (lesions) => ({ title: 'ready', message: `${lesions}` }),
-    failed: (failure) => ({ title: 'failed', message: failure.code }),
-  });
-  const open = (uid: string | null) => {
-    study = uid;
-    changed();
-  };
-  return { api, viewer, store, controller, open };
-}
 
 const settle = (time_ms = 0) => vi.advanceTimersByTimeAsync(time_ms);
 

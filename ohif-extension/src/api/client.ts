@@ -24,6 +24,7 @@ export interface Api {
 export interface Request {
   method?: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
   body?: unknown;
+  form?: FormData;
   headers?: Record<string, string>;
   signal?: AbortSignal;
 }
@@ -83,7 +84,8 @@ export class ApiClient implements Api {
 
   async activeJob(studyUid: string): Promise<Job | null> {
     const { jobs } = await this.json<{ jobs: Job[] }>(`/jobs?study_uid=${segment(studyUid)}&limit=50`);
-    return jobs.find(isActive) ?? null;
+    // Aligning a patient's visits is a job too, but none that a reader waits for.
+    return jobs.find((job) => isActive(job) && job.kind === 'segment') ?? null;
   }
 
   cancel(id: string): Promise<Job> {
@@ -130,6 +132,7 @@ export class ApiClient implements Api {
         headers,
         credentials: 'same-origin',
         cache: 'no-store',
+        ...(request.form ? { body: request.form } : {}),
         ...(request.body !== undefined ? { body: JSON.stringify(request.body) } : {}),
         ...(request.signal ? { signal: request.signal } : {}),
       });

@@ -6,6 +6,8 @@ export interface ProblemFacts {
   remedy: string;
   status?: number;
   requestId?: string | null;
+  /** Further members of the answer, such as who else has written meanwhile. */
+  facts?: Readonly<Record<string, unknown>>;
 }
 
 export class Problem extends Error implements ProblemFacts {
@@ -15,6 +17,7 @@ export class Problem extends Error implements ProblemFacts {
   readonly remedy: string;
   readonly status: number;
   readonly requestId: string | null;
+  readonly facts: Readonly<Record<string, unknown>>;
 
   constructor(facts: ProblemFacts) {
     super(`${facts.code}: ${facts.title}`);
@@ -25,11 +28,16 @@ export class Problem extends Error implements ProblemFacts {
     this.remedy = facts.remedy;
     this.status = facts.status ?? 0;
     this.requestId = facts.requestId ?? null;
+    this.facts = facts.facts ?? {};
   }
 }
 
+export type LocalCode =
+  | 'network' | 'viewer-images-missing' | 'viewer-overlay-failed' | 'viewer-nothing-to-save' | 'viewer-compare-failed'
+  | 'internal';
+
 /** A problem found here and not by the server; its words are in the dictionaries. */
-export function localProblem(code: 'network' | 'viewer-images-missing' | 'viewer-overlay-failed' | 'internal', detail = ''): Problem {
+export function localProblem(code: LocalCode, detail = ''): Problem {
   return new Problem({ code, title: code, detail, remedy: '' });
 }
 
@@ -57,6 +65,7 @@ export async function readProblem(response: Response): Promise<Problem> {
     remedy: text(body.remedy),
     status: response.status,
     requestId: text(body.request_id) || response.headers.get('X-Request-ID'),
+    facts: body,
   });
 }
 

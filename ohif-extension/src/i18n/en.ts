@@ -1,5 +1,8 @@
 /** English words. The server's own texts are English: only what it does not say is here. */
+import reading from './reading-en';
+
 const en = {
+  ...reading,
   'panel.title': 'Brain metastases',
   'panel.notice': 'Research use only. Not a medical device.',
   'button.run': 'Segment metastases',
@@ -98,6 +101,14 @@ export const problems: ProblemWords = {
   'viewer-overlay-failed': {
     title: 'The segmentation could not be drawn',
     remedy: 'Reload the page; if it stays, tell the administrator.',
+  },
+  'viewer-nothing-to-save': {
+    title: 'There are no outlines on the images that could be saved',
+    remedy: 'Wait until they are drawn, or reload the page.',
+  },
+  'viewer-compare-failed': {
+    title: 'The two visits could not be shown side by side',
+    remedy: 'Reload the page; if it stays, open them one after the other.',
   },
   internal: { title: 'Something went wrong', remedy: 'Reload the page; if it stays, tell the administrator.' },
   'not-ready': { title: 'The service is not ready', remedy: 'Try again shortly.' },

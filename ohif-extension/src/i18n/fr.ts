@@ -1,7 +1,9 @@
 /** French words. */
 import type { ProblemWords, Words } from './en';
+import reading from './reading-fr';
 
 const fr: Words = {
+  ...reading,
   'panel.title': 'Métastases cérébrales',
   'panel.notice': 'Recherche uniquement. Pas un dispositif médical.',
   'button.run': 'Segmenter les métastases',
@@ -94,6 +96,8 @@ export const problems: ProblemWords = {
   network: problem('Le serveur ne répond pas', 'Vérifiez la connexion et réessayez.'),
   'viewer-images-missing': problem('Les images de ce résultat ne sont pas affichées', 'Rechargez la page ; si cela persiste, la série a peut-être été retirée de l’archive.'),
   'viewer-overlay-failed': problem('La segmentation n’a pas pu être tracée', 'Rechargez la page ; si cela persiste, prévenez l’administrateur.'),
+  'viewer-nothing-to-save': problem('Aucun contour à enregistrer sur les images', 'Attendez qu’ils soient tracés, ou rechargez la page.'),
+  'viewer-compare-failed': problem('Les deux visites n’ont pas pu être affichées côte à côte', 'Rechargez la page ; si cela persiste, ouvrez-les l’une après l’autre.'),
   'bad-request': problem('La demande est illisible', 'Rechargez la page et réessayez.'),
   'not-authenticated': problem('Connectez-vous d’abord', 'Reconnectez-vous.'),
   forbidden: problem('Votre rôle ne le permet pas', 'Demandez ce rôle à un administrateur.'),
@@ -101,6 +105,12 @@ export const problems: ProblemWords = {
   'not-found': problem('Cela n’existe pas ici', 'Rechargez la page.'),
   'method-not-allowed': problem('Cette adresse n’accepte pas cette méthode', 'Rechargez la page et réessayez.'),
   conflict: problem('L’état actuel ne le permet pas', 'Rechargez et regardez à nouveau.'),
+  'edit-conflict': problem('Quelqu’un d’autre a modifié ceci entre-temps', 'Regardez l’état actuel, puis décidez à nouveau ; rien n’a été écrasé.'),
+  'nothing-changed': problem('Il n’y a rien à enregistrer', 'Changez un contour ou un nom, puis enregistrez.'),
+  'source-changed': problem('Les images ont changé depuis que ce résultat a été fait', 'Segmentez la série à nouveau, puis corrigez le nouveau résultat.'),
+  'export-impossible': problem('Ceci ne peut pas être écrit dans ce format', 'Choisissez un autre format ; le SEG DICOM de l’archive contient tout.'),
+  'import-invalid': problem('Les contours ne peuvent pas être repris', 'Choisissez un RTSTRUCT ou un SEG tracé sur le T1 injecté de cette étude.'),
+  'checkpoint-refused': problem('Le point de contrôle n’est pas utilisable comme modèle', 'Donnez le fichier d’un UNETR à une ou deux classes ; rien de lui n’a été exécuté.'),
   'too-large': problem('La demande est trop volumineuse', 'Envoyez moins à la fois.'),
   'unsupported-media-type': problem('Ce type de contenu n’est pas accepté', 'Rechargez la page et réessayez.'),
   'invalid-input': problem('Une valeur n’est pas valable', 'Corrigez la valeur indiquée.'),

@@ -18,6 +18,10 @@ export interface Translator {
   t(key: Key, values?: Values): string;
   /** Choose between `key.one` and `key.other`. */
   count(key: PluralKey, count: number): string;
+  /** Words for a value of the server; those of `otherwise` for one it did not send before. */
+  say(group: string, value: string, otherwise: Key): string;
+  /** Values of a group with their words, to choose from. */
+  options(group: string, values: readonly string[]): { value: string; label: string }[];
   problem(problem: Pick<Problem, 'code' | 'title' | 'remedy'>): { title: string; remedy: string };
   reason(reason: Reason): string;
 }
@@ -44,6 +48,8 @@ export function translator(language: Language): Translator {
       const form = rules.select(count) === 'one' ? 'one' : 'other';
       return t(`${key}.${form}` as Key, { count });
     },
+    say: (group, value, otherwise) => words[`${group}.${value}` as Key] ?? t(otherwise),
+    options: (group, values) => values.map((value) => ({ value, label: words[`${group}.${value}` as Key] ?? value })),
     problem({ code, title, remedy }) {
       const own = PROBLEMS[language][code];
       // English: the server's words are the newest; here stand only those it did not send.

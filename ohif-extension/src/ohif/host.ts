@@ -1,13 +1,25 @@
 /** The parts of the viewer's services that this extension calls (OHIF 3.13; it ships no types). */
+import type { LabelImage } from './labels';
+
 export interface DisplaySet {
   displaySetInstanceUID: string;
   StudyInstanceUID: string;
   SeriesInstanceUID: string;
   Modality: string;
+  SOPInstanceUID?: string;
   isOverlayDisplaySet?: boolean;
   imageIds?: string[];
   numImageFrames?: number;
   load?: (options: { headers: Record<string, string> }) => Promise<unknown>;
+}
+
+export interface Camera {
+  position?: number[];
+  focalPoint?: number[];
+  viewUp?: number[];
+  viewPlaneNormal?: number[];
+  /** Half the height of the view, in mm. */
+  parallelScale?: number;
 }
 
 export interface CornerstoneViewport {
@@ -20,7 +32,8 @@ export interface CornerstoneViewport {
   getCurrentImageId?: () => string | undefined;
   getImageIds?: () => string[];
   getFrameOfReferenceUID: () => string;
-  getCamera: () => { viewPlaneNormal?: number[]; viewUp?: number[] };
+  getCamera: () => Camera;
+  setCamera?: (camera: Camera) => void;
   jumpToWorld?: (point: number[]) => boolean;
   render: () => void;
 }
@@ -50,16 +63,28 @@ export interface Services {
     setActiveViewportId: (id: string) => void;
   };
   hangingProtocolService: {
+    getState: () => { protocolId: string };
+    addProtocol: (id: string, protocol: object) => void;
+    addStudy: (study: { StudyInstanceUID: string }) => void;
+    run: (
+      what: { displaySets: DisplaySet[]; activeStudy: { StudyInstanceUID: string } },
+      protocolId: string,
+    ) => void;
     getViewportsRequireUpdate: (viewportId: string, displaySetUid: string) => GridViewport[];
   };
   cornerstoneViewportService: {
     getCornerstoneViewport: (id: string) => CornerstoneViewport | null | undefined;
   };
-  segmentationService: {
+  segmentationService: Publisher<'SEGMENTATION_DATA_MODIFIED' | 'SEGMENTATION_MODIFIED'> & {
     getSegmentation: (id: string) => unknown;
     getSegmentationRepresentations: (viewportId: string, query?: { segmentationId: string }) => unknown[];
     addSegmentationRepresentation: (viewportId: string, query: { segmentationId: string }) => Promise<void>;
     setActiveSegment: (segmentationId: string, segment: number) => void;
+    setActiveSegmentation: (viewportId: string, segmentationId: string) => void;
+    addSegment: (segmentationId: string, config: { label: string; segmentIndex?: number }) => void;
+    setSegmentLabel: (segmentationId: string, segment: number, label: string) => void;
+    setSegmentColor: (viewportId: string, segmentationId: string, segment: number, rgba: number[]) => void;
+    remove: (segmentationId: string) => void;
   };
   panelService: { activatePanel: (id: string, force: boolean) => void };
   uiNotificationService: {
@@ -73,7 +98,7 @@ interface DataSource {
   getConfig: () => { name: string };
   retrieve: {
     series: {
-      metadata: (query: { StudyInstanceUID: string; filters: { seriesInstanceUID: string[] } }) => Promise<unknown>;
+      metadata: (query: { StudyInstanceUID: string; filters?: { seriesInstanceUID: string[] } }) => Promise<unknown>;
     };
   };
 }
@@ -95,10 +120,28 @@ export interface CornerstoneTools {
     };
     locking: { setAnnotationLocked: (uid: string, locked: boolean) => void };
   };
+  segmentation: {
+    state: {
+      getSegmentation: (id: string) =>
+        | {
+            segments: Record<string, { segmentIndex: number; label: string }>;
+            representationData: { Labelmap?: { imageIds?: string[] } };
+          }
+        | undefined;
+    };
+    triggerSegmentationEvents: { triggerSegmentationDataModified: (id: string) => void };
+  };
+}
+
+/** The part of the cornerstone library used here; the viewer puts it on `window`. */
+export interface Cornerstone {
+  cache: { getImage: (imageId: string) => LabelImage | undefined };
+  metaData: { get: (type: 'instance', imageId: string) => { NumberOfFrames?: number } | undefined };
 }
 
 declare global {
   interface Window {
     cornerstoneTools?: CornerstoneTools;
+    cornerstone?: Cornerstone;
   }
 }

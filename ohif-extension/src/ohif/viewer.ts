@@ -6,10 +6,13 @@
  */
 import { localProblem } from '../api/problem';
 import type { Lesion, Result } from '../api/types';
-import { PANEL_ID } from '../id';
+import { PANEL_ID, SEGMENTATION_PANEL_ID } from '../id';
+import { CURRENT_VIEWPORT, PRIOR_VIEWPORT, SideBySide } from './compare';
 import { hideDiameters, showDiameters } from './diameters';
+import { LabelEditor, type Editor } from './editing';
 import type { CornerstoneTools, CornerstoneViewport, DisplaySet, Host, Services } from './host';
 import { imageIndexOf } from './images';
+import { guardLeaving } from './leaving';
 
 export interface Viewer {
   /** The study of the active viewport, else the first image study that is open. */
@@ -23,7 +26,26 @@ export interface Viewer {
   goTo(result: Result, lesion: Lesion): Promise<void>;
   showDiameters(result: Result): Promise<void>;
   hideDiameters(): void;
+  /** Draw the segments of a result in the given colours, by segment number. */
+  paint(result: Result, colours: ReadonlyMap<number, readonly number[]>): void;
+  /** Go to a point of the patient (LPS, mm) on the series of a result. */
+  goToPoint(result: Result, point: readonly number[]): Promise<void>;
+  /** Show two visits side by side with their outlines; `matrix` as in `SideBySide.link`. */
+  compare(prior: Result, current: Result, matrix: number[][] | null): Promise<void>;
+  endCompare(): void;
+  /** Another study was opened over the comparison: forget it, and leave the layout. */
+  leaveCompare(): void;
+  /** Make the segment of a lesion the one that is drawn on, where it is there yet. */
+  activate(result: Result, lesion: Lesion): void;
+  /** Begin a lesion that the result lacks. */
+  beginLesion(result: Result, name: string): Promise<void>;
+  readonly editor: Editor;
   openPanel(): void;
+  openTools(): void;
+  /** As `guardLeaving`. */
+  guard(unsaved: () => boolean, ask: () => boolean): () => void;
+  /** Keep the images from being drawn on, or let them be drawn on again. */
+  freeze(on: boolean): void;
   notify(type: 'success' | 'error' | 'info', title: string, message: string): void;
 }
 
@@ -44,12 +66,23 @@ async function until<T>(look: () => T | null | undefined | false, wait_ms = WAIT
 export class OhifViewer implements Viewer {
   private readonly services: Services;
   private diameterUids: string[] = [];
+  readonly editor: LabelEditor;
+  private readonly beside: SideBySide;
 
   constructor(private readonly host: Host) {
     this.services = host.servicesManager.services;
+    this.editor = new LabelEditor(host, (result) => this.segDisplaySet(result));
+    this.beside = new SideBySide(host, (id) => this.viewport(id));
   }
 
   studyUid(): string | null {
+    const open = this.activeStudyUid();
+    const pair = this.beside.shown;
+    // Whoever looks at the prior visit still reads the current one.
+    return pair && open === pair.prior.studyUid ? pair.current.studyUid : open;
+  }
+
+  private activeStudyUid(): string | null {
     const { activeViewportId, viewports } = this.services.viewportGridService.getState();
     const uids = (activeViewportId && viewports?.get(activeViewportId)?.displaySetInstanceUIDs) || [];
     for (const uid of uids) {
@@ -86,10 +119,11 @@ export class OhifViewer implements Viewer {
       });
     }
     if (!(await until(present))) throw localProblem('viewer-overlay-failed');
+    this.editor.remember(result);
   }
 
   hideResult(result: Result): void {
-    const seg = result.segmentation && this.displaySet(result.segmentation.series_uid);
+    const seg = this.segDisplaySet(result);
     if (!seg) return;
     for (const viewportId of this.services.viewportGridService.getState().viewports.keys()) {
       this.host.commandsManager.run('removeDisplaySetLayer', {
@@ -105,8 +139,12 @@ export class OhifViewer implements Viewer {
     if (!viewport) throw localProblem('viewer-images-missing');
     this.services.viewportGridService.setActiveViewportId(viewportId);
     if (viewport.type === 'stack') this.goToImage(viewport, images, lesion);
-    else this.goToPoint(images, middle(lesion));
-    const seg = result.segmentation && this.displaySet(result.segmentation.series_uid);
+    else this.crossAt(images, middle(lesion));
+    this.activate(result, lesion);
+  }
+
+  activate(result: Result, lesion: Lesion): void {
+    const seg = this.segDisplaySet(result);
     if (seg && this.services.segmentationService.getSegmentation(seg.displaySetInstanceUID)) {
       this.services.segmentationService.setActiveSegment(seg.displaySetInstanceUID, lesion.segment_number);
     }
@@ -129,8 +167,70 @@ export class OhifViewer implements Viewer {
     }
   }
 
+  paint(result: Result, colours: ReadonlyMap<number, readonly number[]>): void {
+    const seg = this.segDisplaySet(result);
+    if (!seg) return;
+    const service = this.services.segmentationService;
+    const segmentationId = seg.displaySetInstanceUID;
+    for (const viewportId of this.services.viewportGridService.getState().viewports.keys()) {
+      if (service.getSegmentationRepresentations(viewportId, { segmentationId }).length === 0) continue;
+      for (const [number, colour] of colours) {
+        service.setSegmentColor(viewportId, segmentationId, number, [...colour, 255]);
+      }
+    }
+  }
+
+  async goToPoint(result: Result, point: readonly number[]): Promise<void> {
+    const { viewportId, images } = await this.viewportOf(result.series_uid);
+    const viewport = this.viewport(viewportId);
+    if (viewport?.type !== 'stack') return this.crossAt(images, [...point]);
+    viewport.jumpToWorld?.([...point]);
+    viewport.render();
+  }
+
+  async compare(prior: Result, current: Result, matrix: number[][] | null): Promise<void> {
+    await this.beside.read(prior.study_uid);
+    const { viewportId } = await this.viewportOf(current.series_uid);
+    if (!(await until(() => this.displaySet(prior.series_uid)))) throw localProblem('viewer-images-missing');
+    const side = ({ study_uid, series_uid }: Result) => ({ studyUid: study_uid, seriesUid: series_uid });
+    this.beside.hang(side(prior), side(current), this.viewport(viewportId)?.getCamera().viewPlaneNormal);
+    const both = [PRIOR_VIEWPORT, CURRENT_VIEWPORT];
+    if (!(await until(() => both.every((id) => hasDrawn(this.viewport(id)))))) {
+      throw localProblem('viewer-compare-failed');
+    }
+    this.services.viewportGridService.setActiveViewportId(CURRENT_VIEWPORT);
+    if (matrix) this.beside.link(matrix);
+    await this.showResult(prior);
+    await this.showResult(current);
+  }
+
+  endCompare(): void {
+    this.beside.end();
+  }
+
+  leaveCompare(): void {
+    this.beside.forget();
+  }
+
+  async beginLesion(result: Result, name: string): Promise<void> {
+    const { viewportId } = await this.viewportOf(result.series_uid);
+    const seg = this.segDisplaySet(result);
+    if (seg) this.services.segmentationService.setActiveSegmentation(viewportId, seg.displaySetInstanceUID);
+    await this.editor.begin(result, viewportId, name);
+  }
+
   openPanel(): void {
     this.services.panelService.activatePanel(PANEL_ID, true);
+  }
+
+  openTools(): void {
+    this.services.panelService.activatePanel(SEGMENTATION_PANEL_ID, true);
+  }
+
+  readonly guard = guardLeaving;
+
+  freeze(on: boolean): void {
+    document.body.classList.toggle('metia-frozen', on);
   }
 
   notify(type: 'success' | 'error' | 'info', title: string, message: string): void {
@@ -146,11 +246,18 @@ export class OhifViewer implements Viewer {
     return [...sets].sort((a, b) => (b.imageIds?.length ?? 0) - (a.imageIds?.length ?? 0))[0] ?? null;
   }
 
+  private segDisplaySet({ segmentation }: Result): DisplaySet | null {
+    if (!segmentation) return null;
+    const sets = this.services.displaySetService.getDisplaySetsForSeries(segmentation.series_uid) ?? [];
+    // Versions may share a series; where the viewer does not name the instance, the series has to do.
+    return sets.find((set) => (set.SOPInstanceUID ?? segmentation.sop_instance_uid) === segmentation.sop_instance_uid) ?? null;
+  }
+
   /** The display set of the result's SEG; fetched from the archive where it is new. */
   private async segmentationOf(result: Result): Promise<DisplaySet> {
     const seriesUid = result.segmentation?.series_uid ?? '';
-    if (!this.displaySet(seriesUid)) await this.fetchSeries(result.study_uid, seriesUid);
-    const seg = await until(() => this.displaySet(seriesUid), 10_000);
+    if (!this.segDisplaySet(result)) await this.fetchSeries(result.study_uid, seriesUid);
+    const seg = await until(() => this.segDisplaySet(result), 10_000);
     if (!seg) throw localProblem('viewer-overlay-failed');
     return seg;
   }
@@ -215,7 +322,7 @@ export class OhifViewer implements Viewer {
   }
 
   /** Reformatted views: every plane of the volume goes through the point. */
-  private goToPoint(images: DisplaySet, point: number[]): void {
+  private crossAt(images: DisplaySet, point: number[]): void {
     for (const [id, { displaySetInstanceUIDs }] of this.services.viewportGridService.getState().viewports) {
       if (!displaySetInstanceUIDs.includes(images.displaySetInstanceUID)) continue;
       const viewport = this.viewport(id);

@@ -1,6 +1,6 @@
 /** The right-hand panel: from the choice of the series to the list of lesions. */
 import type { KeyboardEvent } from 'react';
-import { obstacle } from '../state/state';
+import { obstacle, shownResult } from '../state/state';
 import { useStore, type PanelProps, type PartProps } from './context';
 import { Footer } from './Footer';
 import { ModelLine } from './ModelLine';
@@ -12,9 +12,9 @@ import { SeriesChooser } from './SeriesChooser';
 /** Keys pressed in the panel are the panel's: the viewer's shortcuts would swallow Enter. */
 const keepKeys = (event: KeyboardEvent) => event.stopPropagation();
 
-export function Panel({ store, controller, words }: PanelProps) {
+export function Panel({ store, controller, words, terms }: PanelProps) {
   const state = useStore(store);
-  const part: PartProps = { state, controller, words };
+  const part: PartProps = { state, controller, words, terms };
   return (
     <section
       className="metia"
@@ -37,16 +37,25 @@ export function Panel({ store, controller, words }: PanelProps) {
 
 function Work(part: PartProps) {
   const { state } = part;
+  const problem = state.problem && (
+    <ProblemCard {...part} problem={state.problem} onRetry={() => part.controller.reload()} />
+  );
+  const start = (
+    <div className="metia-card">
+      <SeriesChooser {...part} />
+      <ModelLine {...part} />
+      <Run {...part} />
+      <Progress {...part} />
+    </div>
+  );
+  // With a result at hand it comes first; a job in hand always does.
+  const first = !shownResult(state) || state.starting || state.job !== null;
   return (
     <>
-      <div className="metia-card">
-        <SeriesChooser {...part} />
-        <ModelLine {...part} />
-        <Run {...part} />
-        <Progress {...part} />
-      </div>
-      {state.problem && <ProblemCard {...part} problem={state.problem} onRetry={() => part.controller.reload()} />}
+      {first && start}
+      {problem}
       <ResultView {...part} />
+      {!first && start}
     </>
   );
 }

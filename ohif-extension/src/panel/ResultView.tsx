@@ -1,9 +1,16 @@
-/** The result that is shown on the images: totals, lesions, diameters, older results. */
+/** The result that is shown on the images: what it says, and what a reader does with it. */
+import { useState } from 'react';
 import type { Result } from '../api/types';
 import { dateTime, millilitres, millimetres, totals } from '../format';
-import { isActive, shownResult } from '../state/state';
-import type { PartProps } from './context';
+import { comparisonRows, courseIsOf, previousVisit } from '../state/comparison';
+import { isActive, mayEdit, shownResult } from '../state/state';
+import { Assessment } from './Assessment';
+import { canDecide, type PartProps } from './context';
+import { ConflictCard, Correcting } from './Correcting';
+import { Exports } from './Exports';
+import { Inputs } from './Inputs';
 import { LesionTable } from './LesionTable';
+import { Signing } from './Signing';
 
 export function ResultView(part: PartProps) {
   const { state, words } = part;
@@ -13,11 +20,27 @@ export function ResultView(part: PartProps) {
     return quiet ? null : <p className="metia-empty">{words.t('result.empty')}</p>;
   }
   return (
-    <div className="metia-card" data-cy="metia-result" data-result={result.id} data-overlay={state.overlay}>
+    <div
+      className="metia-card"
+      data-cy="metia-result"
+      data-result={result.id}
+      data-overlay={state.overlay}
+      data-compare={state.compare}
+      aria-busy={state.busy !== null}
+    >
       <Heading {...part} result={result} />
       {state.overlay === 'loading' && <p className="metia-small">{words.t('result.loading')}</p>}
       {state.overlay === 'failed' && <p className="metia-warning">{words.t('result.overlay.failed')}</p>}
-      {result.lesions.length === 0 ? <NothingFound {...part} /> : <Found {...part} result={result} />}
+      {state.conflict && <ConflictCard {...part} conflict={state.conflict} />}
+      <Assessment {...part} />
+      <Pending {...part} result={result} />
+      {hasRows(part, result) ? <Found {...part} result={result} /> : <NothingFound {...part} />}
+      {state.undo && <UndoBar {...part} />}
+      <Correcting {...part} />
+      <Inputs {...part} />
+      <Signing {...part} />
+      <Exports {...part} result={result} />
+      <UpToDate {...part} />
       {result.warnings.length > 0 && (
         <details className="metia-why">
           <summary>{words.t('result.warnings')}</summary>
@@ -28,17 +51,29 @@ export function ResultView(part: PartProps) {
   );
 }
 
-function label(result: Result, language: string): string {
-  return `${dateTime(result.created_at, language)} · ${result.model.name} ${result.model.version}`;
+const hasRows = ({ state }: PartProps, result: Result) => comparisonRows(state.course, result).length > 0;
+
+function label(result: Result, { words }: PartProps): string {
+  const made = dateTime(result.created_at, words.language);
+  if (result.origin === 'import') return `${made} · ${words.t('result.import')}`;
+  const author = result.author_name || result.author;
+  if (result.origin === 'reader') {
+    const version = words.t('result.version', { version: result.version ?? 1 });
+    return [made, version, author ? words.t('result.by', { name: author }) : ''].filter(Boolean).join(' · ');
+  }
+  return `${made} · ${result.model.name} ${result.model.version}`;
 }
 
-function Heading({ state, controller, words, result }: PartProps & { result: Result }) {
+function Heading({ result, ...part }: PartProps & { result: Result }) {
+  const { state, controller, words } = part;
   const source = state.series?.candidates.find((it) => it.series_uid === result.series_uid);
   return (
     <div className="metia-field">
       <p className="metia-label">
         {words.t('result.title')}
-        <span className="metia-badge">{words.t('result.unverified')}</span>
+        <span className={`metia-badge metia-badge-${result.state}`} data-cy="metia-state">
+          {words.say('result.state', result.state, 'result.state.unverified')}
+        </span>
         {result.model.demonstration && (
           <span className="metia-badge metia-badge-warn">{words.t('model.demonstration.short')}</span>
         )}
@@ -52,12 +87,12 @@ function Heading({ state, controller, words, result }: PartProps & { result: Res
         >
           {state.results.map((it) => (
             <option key={it.id} value={it.id}>
-              {label(it, words.language)}
+              {label(it, part)}
             </option>
           ))}
         </select>
       ) : (
-        <p className="metia-small">{label(result, words.language)}</p>
+        <p className="metia-small">{label(result, part)}</p>
       )}
       {source && <p className="metia-small">{words.t('result.series.other', { description: source.description || '–' })}</p>}
     </div>
@@ -73,9 +108,20 @@ function NothingFound({ words }: PartProps) {
   );
 }
 
+function Pending({ state, words, result }: PartProps & { result: Result }) {
+  const count = comparisonRows(state.course, result).filter((row) => row.status.includes('pending')).length;
+  if (count === 0) return null;
+  return (
+    <p className="metia-warning" data-cy="metia-pending">
+      {words.count('link.pending', count)}
+    </p>
+  );
+}
+
 function Found({ result, ...part }: PartProps & { result: Result }) {
   const { state, controller, words } = part;
-  const sum = totals(result.lesions);
+  const counted = result.lesions.filter((lesion) => lesion.review !== 'rejected');
+  const sum = totals(counted);
   return (
     <>
       <dl className="metia-totals" data-cy="metia-totals">
@@ -92,6 +138,8 @@ function Found({ result, ...part }: PartProps & { result: Result }) {
         </div>
       </dl>
       <LesionTable {...part} result={result} />
+      <Review {...part} />
+      <Compare {...part} />
       <label className="metia-check">
         <input
           type="checkbox"
@@ -102,5 +150,97 @@ function Found({ result, ...part }: PartProps & { result: Result }) {
         {words.t('result.diameters')}
       </label>
     </>
+  );
+}
+
+function Review({ state, controller, words }: PartProps) {
+  const [sure, setSure] = useState(false);
+  if (!mayEdit(state)) return null;
+  const blocked = !canDecide(state);
+  return (
+    <div className="metia-buttons">
+      {sure ? (
+        <>
+          <span>{words.t('lesion.reject.all.sure')}</span>
+          <button
+            type="button"
+            data-cy="metia-reject-all-yes"
+            disabled={blocked}
+            onClick={() => {
+              setSure(false);
+              void controller.reading.rejectAll();
+            }}
+          >
+            {words.t('button.yes')}
+          </button>
+          <button type="button" onClick={() => setSure(false)}>
+            {words.t('button.no')}
+          </button>
+        </>
+      ) : (
+        <>
+          <button type="button" data-cy="metia-accept-all" disabled={blocked} onClick={() => void controller.reading.acceptAll()}>
+            ✓ {words.t('lesion.accept.all')}
+          </button>
+          <button type="button" data-cy="metia-reject-all" disabled={blocked} onClick={() => setSure(true)}>
+            ✕ {words.t('lesion.reject.all')}
+          </button>
+        </>
+      )}
+    </div>
+  );
+}
+
+function Compare({ state, controller, words, terms }: PartProps) {
+  const previous = previousVisit(state.course, state.studyUid);
+  if (!previous || !courseIsOf(state.course, shownResult(state))) return null;
+  const text = { off: 'compare.show', opening: 'compare.opening', on: 'compare.hide' } as const;
+  return (
+    <div className="metia-stack">
+      <button
+        type="button"
+        className="metia-secondary"
+        data-cy="metia-compare"
+        aria-pressed={state.compare === 'on'}
+        disabled={state.compare === 'opening' || state.overlay === 'loading'}
+        onClick={() => void controller.visits.toggle()}
+      >
+        {words.t(text[state.compare])}
+      </button>
+      {state.compare === 'on' && (
+        <p className="metia-small">{words.t('compare.sides', { date: terms.day(previous.date) })}</p>
+      )}
+      {state.compare === 'on' && !state.linked && (
+        <p className="metia-warning" data-cy="metia-unlinked">{words.t('compare.unlinked')}</p>
+      )}
+    </div>
+  );
+}
+
+function UndoBar({ state, controller, words }: PartProps) {
+  if (!state.undo) return null;
+  return (
+    <div className="metia-undo" role="status" data-cy="metia-undo">
+      <span>{words.t(`undo.${state.undo.kind}`, { name: state.undo.name })}</span>
+      <button type="button" className="metia-link" disabled={!canDecide(state)} onClick={() => void controller.reading.undo()}>
+        {words.t('undo.button')}
+      </button>
+    </div>
+  );
+}
+
+function UpToDate({ state, controller, words }: PartProps) {
+  if (!state.course || !mayEdit(state)) return null;
+  return (
+    <button
+      type="button"
+      className="metia-link metia-left"
+      data-cy="metia-update"
+      title={words.t('update.long')}
+      disabled={!canDecide(state)}
+      onClick={() => void controller.reading.bringUpToDate()}
+    >
+      {words.t('update.button')}
+    </button>
   );
 }

@@ -1,6 +1,6 @@
 /** The button in the viewer's toolbar; the same press as the one in the panel. */
 import { isActive, obstacle } from '../state/state';
-import { useStore, type PanelProps } from './context';
+import { canDecide, useStore, type PanelProps } from './context';
 
 export function RunButton({ store, controller, words }: PanelProps) {
   const state = useStore(store);
@@ -8,6 +8,7 @@ export function RunButton({ store, controller, words }: PanelProps) {
   const running = isActive(state.job);
   const percent = Math.round((state.job?.progress ?? 0) * 100);
   return (
+    <>
     <button
       type="button"
       className="metia-toolbar"
@@ -20,5 +21,19 @@ export function RunButton({ store, controller, words }: PanelProps) {
       {words.t('button.run')}
       {running && <span className="metia-toolbar-percent">{percent} %</span>}
     </button>
+    {state.unsaved && !state.conflict && (
+      <button
+        type="button"
+        className="metia-toolbar metia-toolbar-save"
+        data-cy="metia-toolbar-save"
+        disabled={!canDecide(state)}
+        title={words.t('edit.unsaved')}
+        onKeyDown={(event) => event.stopPropagation()}
+        onClick={() => void controller.corrections.save()}
+      >
+        {words.t(state.busy === 'save' ? 'edit.saving' : 'edit.save')}
+      </button>
+    )}
+    </>
   );
 }

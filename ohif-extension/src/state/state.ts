@@ -1,6 +1,26 @@
 /** Everything the panel shows about the study that is open, and what follows from it. */
+import type { Course } from '../api/course';
 import type { Problem } from '../api/problem';
 import type { Job, Lesion, Model, Result, SeriesCandidate, StudySeries, User } from '../api/types';
+
+/** A change of the reader that is on its way to the server. */
+export type Action =
+  | 'review' | 'rename' | 'delete' | 'undo' | 'track' | 'link' | 'reading' | 'sign' | 'update' | 'export' | 'save' | 'use';
+
+/** Somebody else changed the result while edits were made to it. */
+export interface Conflict {
+  /** The version that counts now; null where it could not be read. */
+  theirs: Result | null;
+  /** Whether the edits touched the outlines (they can be kept), or only said something. */
+  voxels: boolean;
+}
+
+/** What the last change did, and how to take it back. */
+export interface Undo {
+  kind: 'version' | 'link';
+  /** Of the lesion. */
+  name: string;
+}
 
 export interface State {
   session: 'unknown' | 'open' | 'over';
@@ -24,6 +44,16 @@ export interface State {
   selectedLesionId: string | null;
   diameters: boolean;
   problem: Problem | null;
+  course: Course | null;
+  busy: Action | null;
+  undo: Undo | null;
+  /** The outlines on screen differ from the stored ones. */
+  unsaved: boolean;
+  conflict: Conflict | null;
+  /** The visit before beside this one. */
+  compare: 'off' | 'opening' | 'on';
+  /** Whether both sides scroll together: not where the visits could not be aligned. */
+  linked: boolean;
 }
 
 export const INITIAL: State = {
@@ -44,6 +74,13 @@ export const INITIAL: State = {
   selectedLesionId: null,
   diameters: false,
   problem: null,
+  course: null,
+  busy: null,
+  undo: null,
+  unsaved: false,
+  conflict: null,
+  compare: 'off',
+  linked: false,
 };
 
 /** What is forgotten when another study is opened. */
@@ -88,4 +125,14 @@ export function obstacle(state: State): Obstacle | null {
   if (state.models?.length === 0) return 'no-model';
   if (state.series && !seriesToRun(state)) return 'no-series';
   return null;
+}
+
+/** Whether the role allows to review and to correct. */
+export function mayEdit(state: State): boolean {
+  return state.session === 'open' && state.user !== null && state.user.role !== 'viewer';
+}
+
+/** Whether the role allows to sign. */
+export function maySign(state: State): boolean {
+  return mayEdit(state) && (state.user?.role === 'reviewer' || state.user?.role === 'admin');
 }
