@@ -98,6 +98,7 @@ def undo_last_decision(session: Session, patient_key: str, *, by: str) -> Decisi
         ``conflict`` where none is in force.
     """
     touch(session, patient_key)
+    now = database_time(session)
     row = session.scalar(
         select(LinkDecisionRow)
         .where(
@@ -111,7 +112,7 @@ def undo_last_decision(session: Session, patient_key: str, *, by: str) -> Decisi
     if row is None:
         raise MetiaError("conflict", "There is no decision to undo.")
     row.undone_by = by
-    row.undone_at = database_time(session)
+    row.undone_at = now
     session.flush()
     return _decision(row)
 

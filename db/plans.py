@@ -119,6 +119,7 @@ def save_plan(
     if record.baseline_study_uid is not None:
         named.add(record.baseline_study_uid)
     _require_own_studies(session, patient_key, named)
+    now = database_time(session)
     if row is None:
         row = CoursePlanRow(patient_key=patient_key)
         session.add(row)
@@ -130,7 +131,7 @@ def save_plan(
     row.resets = [dict(reset) for reset in record.resets]
     row.revision = current + 1
     row.author = by
-    row.updated_at = database_time(session)
+    row.updated_at = now
     session.flush()
     touch(session, patient_key)
     return _plan(row)

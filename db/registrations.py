@@ -60,6 +60,7 @@ class Registration(RegistrationRecord):
 def save_registration(session: Session, record: RegistrationRecord) -> Registration:
     """Record a registration in place of the one of the same two series."""
     touch_series(session, record.moving_series_uid)
+    now = database_time(session)
     row = _find(session, record.moving_series_uid, record.fixed_series_uid)
     if row is None:
         row = RegistrationRow(id=uuid.uuid4().hex)
@@ -67,7 +68,7 @@ def save_registration(session: Session, record: RegistrationRecord) -> Registrat
     for item in fields(record):
         setattr(row, item.name, getattr(record, item.name))
     row.matrix = [list(line) for line in record.matrix] if record.matrix else None
-    row.created_at = database_time(session)
+    row.created_at = now
     session.flush()
     return _registration(row)
 

@@ -19,6 +19,7 @@ from db.engine import database_time
 from db.models import LesionRow, ResultRow
 from db.patients import touch_series
 from db.results import Result, get_result, lock_head
+from db.tables_results import LESION_REVIEWS
 from errors import MetiaError
 
 REVIEW_STATES = ("unverified", "accepted", "edited", "rejected")
@@ -94,9 +95,9 @@ def sign_result(
         return Change(before, before)
     if row.state not in {"accepted", "edited"}:
         raise MetiaError("conflict", "Only an accepted or edited result can be signed.")
-    row.state = "signed"
-    row.signed_by = by
     row.signed_at = database_time(session)
+    row.signed_by = by
+    row.state = "signed"
     row.revision += 1
     session.flush()
     return _change(session, before)
@@ -137,6 +138,8 @@ def _review_lesions(
         )
     }
     changed = False
+    if not set(reviews.values()) <= set(LESION_REVIEWS):
+        raise MetiaError("invalid-input", "There is no such review of a lesion.")
     for lesion_id, review in reviews.items():
         if lesion_id not in own:
             raise MetiaError("invalid-input", "A lesion is not one of this result.")

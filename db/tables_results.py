@@ -56,7 +56,8 @@ class ResultRow(Base):
             name="model_result",
         ),
         CheckConstraint(
-            "origin = 'model' OR length(author) >= 1", name="reader_has_name"
+            "origin = 'model' OR (author IS NOT NULL AND length(author) >= 1)",
+            name="reader_has_name",
         ),
         CheckConstraint(
             "(state = 'signed') = (signed_by IS NOT NULL)"

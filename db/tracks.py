@@ -209,13 +209,14 @@ def save_track_reading(
             raise MetiaError("invalid-input", "The lesion is not one of this patient.")
     row = session.get(TrackReadingRow, (track_id, study_uid), populate_existing=True)
     before = None if row is None else _reading(row)
+    now = database_time(session)
     if row is None:
         row = TrackReadingRow(track_id=track_id, study_uid=study_uid)
         session.add(row)
     for item in fields(record):
         setattr(row, item.name, getattr(record, item.name))
     row.author = by
-    row.updated_at = database_time(session)
+    row.updated_at = now
     track.revision += 1
     session.flush()
     return ReadingChange(before, _reading(row))

@@ -298,6 +298,7 @@ def _hold_reading(
             "The visit's reading was changed meanwhile.",
             {"current_revision": current},
         )
+    now = database_time(session)
     if row is None:
         row = VisitReadingRow(study_uid=study_uid)
         for item in fields(VisitReadingRecord):
@@ -305,7 +306,7 @@ def _hold_reading(
         session.add(row)
     row.revision = current + 1
     row.author = by
-    row.updated_at = database_time(session)
+    row.updated_at = now
     return row
 
 

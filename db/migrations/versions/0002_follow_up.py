@@ -215,7 +215,8 @@ _RESULT_CHECKS = {
     "version": "version >= 1 AND (version = 1) = (predecessor_id IS NULL)",
     "model_result": "origin <> 'model' OR (model_sha256 IS NOT NULL"
     " AND predecessor_id IS NULL)",
-    "reader_has_name": "origin = 'model' OR length(author) >= 1",
+    "reader_has_name": "origin = 'model' OR"
+    " (author IS NOT NULL AND length(author) >= 1)",
     "signed_has_signer": "(state = 'signed') = (signed_by IS NOT NULL)"
     " AND (signed_by IS NULL) = (signed_at IS NULL)",
     "slice_thickness_mm": "slice_thickness_mm > 0 AND slice_thickness_mm <= 1000",
