@@ -18,15 +18,15 @@ _turns = BoundedSemaphore(1)
 
 
 @contextmanager
-def turn(longest_wait_s: float = _LONGEST_WAIT_S) -> Iterator[None]:
+def turn() -> Iterator[None]:
     """Wait until it is one's turn, and hold it.
 
     Raises
     ------
     MetiaError
-        ``not-ready`` after `longest_wait_s`.
+        ``not-ready`` after half a minute.
     """
-    if not _turns.acquire(timeout=longest_wait_s):
+    if not _turns.acquire(timeout=_LONGEST_WAIT_S):
         raise MetiaError("not-ready", "Other corrections are being saved.")
     try:
         yield
