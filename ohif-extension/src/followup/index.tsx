@@ -62,10 +62,11 @@ function link({ go, address, text, title }: LinkProps): ReactElement {
     {
       href: address,
       title,
-      className: 'text-highlight whitespace-nowrap hover:underline',
+      className: 'text-highlight whitespace-nowrap text-sm hover:underline',
       'data-cy': 'metia-followup-link',
+      // A row of the list must not be chosen or opened by it.
+      onDoubleClick: (event: MouseEvent) => event.stopPropagation(),
       onClick: (event: MouseEvent) => {
-        // A row of the list must not be chosen by it.
         event.stopPropagation();
         if (event.metaKey || event.ctrlKey || event.shiftKey) return;
         event.preventDefault();
@@ -80,21 +81,36 @@ interface StudyRow {
   original: { studyInstanceUid?: string };
 }
 
-/** One column more in the study list, before the menu at its end. */
-function withColumn(columns: { id?: string }[], go: Go): object[] {
+interface Column {
+  id?: string;
+  cell?: unknown;
+  meta?: { minWidth?: number };
+}
+
+const LINK_WIDTH_PX = 70;
+
+/** The link stands beside the patient's name: a column of its own would get a filter to type in. */
+function withLinks(columns: Column[], go: Go): Column[] {
   const words = LABELS[currentLanguage()];
-  const column = {
-    id: 'metiaFollowup',
-    header: () => words.followup,
-    cell: ({ row }: { row: StudyRow }) => {
-      const uid = row.original.studyInstanceUid;
-      return uid ? link({ go, address: studyFollowup(uid), text: words.followup, title: words.open }) : null;
-    },
-    enableSorting: false,
-    meta: { label: words.followup, minWidth: 90, priority: 50 },
-  };
-  const end = columns.findIndex(({ id }) => id === 'actions');
-  return end < 0 ? [...columns, column] : [...columns.slice(0, end), column, ...columns.slice(end)];
+  return columns.map((column) => {
+    const { cell } = column;
+    if (column.id !== 'patient' || typeof cell !== 'function') return column;
+    return {
+      ...column,
+      meta: { ...column.meta, minWidth: (column.meta?.minWidth ?? 0) + LINK_WIDTH_PX },
+      cell: (context: { row: StudyRow }) => {
+        const uid = context.row.original.studyInstanceUid;
+        const name = (cell as (context: object) => ReactNode)(context);
+        if (!uid) return name;
+        return createElement(
+          'div',
+          { className: 'flex items-center justify-between gap-2' },
+          createElement('div', { className: 'min-w-0' }, name),
+          link({ go, address: studyFollowup(uid), text: words.followup, title: words.open }),
+        );
+      },
+    };
+  });
 }
 
 interface AppConfig {
@@ -127,6 +143,6 @@ export function followupCustomizations(host: Host & { appConfig?: AppConfig }): 
       // One route for all patients, so that the page stays while they change.
       routes: { $push: [{ path: `${BASE}/*`, children: island(LatePage, { host }), private: true }] },
     },
-    'workList.columns': { $apply: (columns: { id?: string }[]) => withColumn(columns, go) },
+    'workList.columns': { $apply: (columns: Column[]) => withLinks(columns, go) },
   };
 }

@@ -159,7 +159,7 @@ describe('changes', () => {
   const three = course(visits(30, 21, 29), [shrinking, growing, fresh]);
 
   it('of the waterfall are the best ones, worst first, after the sum', () => {
-    const bars = waterfall(three, 'diameter').map((bar) => [bar.track?.label ?? null, bar.best.percent, bar.latest.percent]);
+    const bars = waterfall(three, 'diameter').map((bar) => [bar.track?.label ?? null, bar.best.value, bar.latest.value]);
     expect(bars).toEqual([
       [null, expect.closeTo(-30), expect.closeTo(-3.333, 2)],
       ['M2', 10, 40],
@@ -169,14 +169,22 @@ describe('changes', () => {
 
   it('begin at nought, and leave out what was not there at baseline', () => {
     const lines = spiderLines(three, 'diameter');
-    expect(lines.map((line) => line.points.map((point) => point.percent))).toEqual([[0, -50, -25], [0, 10, 40]]);
+    expect(lines.map((line) => line.points.map((point) => point.value))).toEqual([[0, -50, -25], [0, 10, 40]]);
     expect(withoutBaseline(three, 'diameter').map((lesion) => lesion.label)).toEqual(['M3']);
+  });
+
+  it('are broken where a visit has no value', () => {
+    const broken = track('M1', [seen(1, 20), seen(2, null), seen(3, 15, { change_percent: -25 })]);
+    const [line] = spiderLines(course(visits(20, null, 15), [broken]), 'diameter');
+    expect(line?.runs.map((run) => run.map((point) => point.value))).toEqual([[0], [-25]]);
+    expect(line?.gaps.map((gap) => gap.why)).toEqual(['not_assessed']);
+    expect(sumChanges(course(visits(20, null, 15), []), 'diameter').runs).toHaveLength(2);
   });
 
   it('of volumes are reckoned here', () => {
     expect(changeOf(three, shrinking, '2.25.2', 'volume')).toBeCloseTo(-87.5, 1);
     expect(changeOf(three, shrinking, '2.25.1', 'volume')).toBeNull();
-    expect(sumChanges(three, 'volume').map((point) => Math.round(point.percent))).toEqual([0, -30, -3]);
+    expect(sumChanges(three, 'volume').points.map((point) => Math.round(point.value))).toEqual([0, -30, -3]);
   });
 
   it('need a visit after the baseline', () => {

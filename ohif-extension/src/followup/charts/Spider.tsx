@@ -2,7 +2,7 @@
 import { scaleLinear, scaleUtc } from 'd3-scale';
 import { useMemo } from 'react';
 import { spread, type ChartPoint } from '../shape/cursor';
-import { spiderLines, sumChanges, type ChangePoint } from '../shape/changes';
+import { spiderLines, sumChanges } from '../shape/changes';
 import { RULES, timeDomain, type Line } from '../shape/timeline';
 import { TimeAxis, ValueAxis } from './Axes';
 import { ChartBox, useWidth } from './ChartBox';
@@ -23,33 +23,33 @@ interface Thread {
   label: string;
   colour: string;
   shape: number;
-  points: ChangePoint[];
+  line: Line;
 }
 
 export function Spider(props: ChartProps) {
   const { course, metric, words, hidden, highlight } = props;
   const [measure, width] = useWidth(480);
   const threads = useMemo((): Thread[] => {
-    const sum = { series: SUM, label: words.t('chart.sum'), colour: 'var(--mfu-ink)', shape: 0, points: sumChanges(course, metric) };
-    const lesions = spiderLines(course, metric).map(({ track, points }) => ({
-      series: track.id,
-      label: track.label,
-      colour: trackColour(track),
-      shape: course.tracks.indexOf(track),
-      points,
+    const sum = { series: SUM, label: words.t('chart.sum'), colour: 'var(--mfu-ink)', shape: 0, line: sumChanges(course, metric) };
+    const lesions = spiderLines(course, metric).map((line) => ({
+      series: line.track.id,
+      label: line.track.label,
+      colour: trackColour(line.track),
+      shape: course.tracks.indexOf(line.track),
+      line,
     }));
-    return [sum, ...lesions].filter((thread) => thread.points.length > 1);
+    return [sum, ...lesions].filter((thread) => thread.line.points.length > 1);
   }, [course, metric, words]);
   const shown = threads.filter((thread) => !hidden.has(thread.series));
   if (shown.length === 0) return <p className="mfu-empty">{words.t('chart.empty.change')}</p>;
-  const all = shown.flatMap((thread) => thread.points);
-  const top = Math.min(HIGHEST_PERCENT, Math.max(40, ...all.map((point) => point.percent)) * 1.1);
+  const all = shown.flatMap((thread) => thread.line.points);
+  const top = Math.min(HIGHEST_PERCENT, Math.max(40, ...all.map((point) => point.value)) * 1.1);
   const y = scaleLinear().domain([-100, top]).range([HEIGHT - BOTTOM, TOP]).clamp(true);
   const x = scaleUtc().domain(timeDomain(all.map((point) => point.time))).range([LEFT, width - RIGHT]);
   const points: ChartPoint[] = shown.flatMap((thread) =>
-    thread.points.map((point) => ({ series: thread.series, studyUid: point.studyUid, x: x(point.time), y: y(point.percent) })),
+    thread.line.points.map((point) => ({ series: thread.series, studyUid: point.studyUid, x: x(point.time), y: y(point.value) })),
   );
-  const ends = shown.map((thread) => ({ thread, y: y(thread.points.at(-1)!.percent) }));
+  const ends = shown.map((thread) => ({ thread, y: y(thread.line.points.at(-1)!.value) }));
   const limit = (RULES[metric].response - 1) * 100;
   return (
     <div ref={measure}>
@@ -70,7 +70,7 @@ export function Spider(props: ChartProps) {
         <line className="mfu-response" x1={LEFT} x2={width - RIGHT} y1={y(limit)} y2={y(limit)} />
         {metric === 'diameter' && <line className="mfu-progression" x1={LEFT} x2={width - RIGHT} y1={y(20)} y2={y(20)} />}
         {shown.map((thread) => (
-          <LineMarks key={thread.series} line={lineOf(thread.points)} x={x} y={y} colour={thread.colour} shape={thread.shape} className={`mfu-series ${thread.series === SUM ? 'mfu-sum' : ''} ${dim(highlight, thread.series)}`} />
+          <LineMarks key={thread.series} line={thread.line} x={x} y={y} colour={thread.colour} shape={thread.shape} className={`mfu-series ${thread.series === SUM ? 'mfu-sum' : ''} ${dim(highlight, thread.series)}`} />
         ))}
         {spread(ends, 13, TOP, HEIGHT - BOTTOM).map(({ thread, labelY }) => (
           <text key={thread.series} x={width - RIGHT + 10} y={labelY} dy="0.32em" className={`mfu-label ${dim(highlight, thread.series)}`} style={{ fill: thread.colour }}>
@@ -80,9 +80,4 @@ export function Spider(props: ChartProps) {
       </ChartBox>
     </div>
   );
-}
-
-function lineOf(points: ChangePoint[]): Line {
-  const drawn = points.map(({ studyUid, time, percent }) => ({ studyUid, time, value: percent, assumed: false, pending: false }));
-  return { points: drawn, gaps: [], runs: [drawn], bridges: [] };
 }

@@ -183,7 +183,9 @@ function LimitMarks({ periods, x, y, right, metric, words }: LimitMarksProps) {
             {period.steps.map((step) => (
               <g key={step.from}>
                 <rect className="mfu-band-progression" x={x(step.from)} width={x(step.to) - x(step.from)} y={top} height={Math.max(0, y(step.progression) - top)} />
-                <line className="mfu-progression" x1={x(step.from)} x2={x(step.to)} y1={y(step.progression)} y2={y(step.progression)} />
+                {y(step.progression) >= top && (
+                  <line className="mfu-progression" x1={x(step.from)} x2={x(step.to)} y1={y(step.progression)} y2={y(step.progression)} />
+                )}
                 {step.nadir < period.baseline && (
                   <line className="mfu-nadir" x1={x(step.from)} x2={x(step.to)} y1={y(step.nadir)} y2={y(step.nadir)} />
                 )}

@@ -81,7 +81,8 @@ function unseenBefore(track: Track, seen: CourseObservation): boolean {
 export function stateText(track: Track, seen: CourseObservation | null, words: PageWords): string {
   if (!seen) return words.t('state.not_assessed');
   if (seen.state === 'absent' && unseenBefore(track, seen)) return words.t('state.absent.before');
-  return words.said('state', seen.state);
+  const why = words.said('why', seen.reason);
+  return words.said('state', seen.state) + (why && ` (${why})`);
 }
 
 /** What else a reader has to know of the lesion at this visit. */

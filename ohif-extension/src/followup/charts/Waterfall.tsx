@@ -24,7 +24,7 @@ export function Waterfall(props: ChartProps) {
   const shown = bars.filter((bar) => !bar.track || !hidden.has(bar.track.id));
   if (shown.length === 0) return <p className="mfu-empty">{words.t('chart.empty.change')}</p>;
   const fresh = withoutBaseline(course, metric);
-  const highest = Math.max(40, ...shown.flatMap((bar) => [bar.best.percent, bar.latest.percent]));
+  const highest = Math.max(40, ...shown.flatMap((bar) => [bar.best.value, bar.latest.value]));
   const y = scaleLinear().domain([-100, Math.min(HIGHEST_PERCENT, highest * 1.1)]).range([HEIGHT - BOTTOM, TOP]);
   const step = (width - LEFT - RIGHT) / shown.length;
   const at = (n: number) => LEFT + step * (n + 0.5);
@@ -33,7 +33,7 @@ export function Waterfall(props: ChartProps) {
     series: bar.track?.id ?? SUM,
     studyUid: bar.best.studyUid,
     x: at(n),
-    y: clamp(bar.best.percent),
+    y: clamp(bar.best.value),
   }));
   const limit = (RULES[metric].response - 1) * 100;
   return (
@@ -54,7 +54,7 @@ export function Waterfall(props: ChartProps) {
         <line className="mfu-response" x1={LEFT} x2={width - RIGHT} y1={y(limit)} y2={y(limit)} />
         {metric === 'diameter' && <line className="mfu-progression" x1={LEFT} x2={width - RIGHT} y1={y(20)} y2={y(20)} />}
         {shown.map((bar, n) => (
-          <BarMark key={bar.track?.id ?? SUM} bar={bar} x={at(n)} width={Math.min(56, step * 0.66)} zero={y(0)} end={clamp(bar.best.percent)} latest={clamp(bar.latest.percent)} bottom={HEIGHT} words={words} crowded={step < 44} className={dim(highlight, bar.track?.id ?? SUM)} />
+          <BarMark key={bar.track?.id ?? SUM} bar={bar} x={at(n)} width={Math.min(56, step * 0.66)} zero={y(0)} end={clamp(bar.best.value)} latest={clamp(bar.latest.value)} bottom={HEIGHT} words={words} crowded={step < 44} className={dim(highlight, bar.track?.id ?? SUM)} />
         ))}
       </ChartBox>
       {fresh.length > 0 && (
@@ -86,7 +86,7 @@ function BarMark({ bar, x, width, zero, end, latest, bottom, crowded, className,
       <line className="mfu-latest" x1={x - width / 2 - 4} x2={x + width / 2 + 4} y1={latest} y2={latest} />
       {!crowded && (
         <text className="mfu-label mfu-plain" x={x} y={above ? end - 6 : end + 14} textAnchor="middle">
-          {words.number(bar.best.percent, 0)}
+          {words.number(bar.best.value, 0)}
         </text>
       )}
       <text className="mfu-label" x={x} y={bottom - 6} textAnchor="middle">

@@ -90,6 +90,11 @@ function Answer({ visit, words }: { visit: CourseVisit; words: PageWords }) {
         ))}
       </ul>
       <Uncertainty visit={visit} words={words} />
+      {visit.reading.missing.length > 0 && (
+        <p className="mfu-warn" data-cy="mfu-missing">
+          {words.t('assessment.missing', { missing: visit.reading.missing.map((each) => words.said('missing', each)).join(', ') })}
+        </p>
+      )}
     </>
   );
 }
@@ -100,7 +105,7 @@ function Facts({ visit, words }: { visit: CourseVisit; words: PageWords }) {
     [words.t('assessment.sum'), visit.sum_mm === null ? null : words.size(visit.sum_mm, 'diameter')],
     [words.t('assessment.baseline'), visit.change_from_baseline_percent === null ? null : words.percent(visit.change_from_baseline_percent)],
     [words.t('assessment.nadir'), visit.change_from_nadir_percent === null ? null : words.percent(visit.change_from_nadir_percent)],
-    [words.t('assessment.target'), words.said('category', assessment.target)],
+    [words.t('assessment.target'), assessment.target === 'NOT_APPLICABLE' ? null : words.said('category', assessment.target)],
     [words.t('assessment.nontarget'), words.said('nontarget', assessment.non_target)],
     [words.t('assessment.new'), assessment.new_lesions.join(', ')],
     [words.t('assessment.best'), words.said('category', assessment.best_response)],

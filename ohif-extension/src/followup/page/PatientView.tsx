@@ -73,12 +73,12 @@ export function PatientView(props: PatientProps) {
           {undated && <p className="mfu-note">{words.t('chart.undated')}</p>}
         </section>
         <Assessment course={course} visit={visit} choose={setChosen} places={places} place={place} words={words} />
-        <section className="mfu-card" aria-label={words.t('chart.waterfall')}>
+        <section className="mfu-card mfu-half" aria-label={words.t('chart.waterfall')}>
           <h2>{words.t('chart.waterfall')}</h2>
           <p className="mfu-small">{words.t('chart.waterfall.long')}</p>
           <Waterfall {...chart} />
         </section>
-        <section className="mfu-card" aria-label={words.t('chart.spider')}>
+        <section className="mfu-card mfu-half" aria-label={words.t('chart.spider')}>
           <h2>{words.t('chart.spider')}</h2>
           <p className="mfu-small">{words.t('chart.spider.long')}</p>
           <Spider {...chart} />

@@ -75,6 +75,8 @@ const VisitRow = memo(function VisitRow({ course, visit, chosen, choose, setHigh
         </a>
         <span className="mfu-small">{visit.description}</span>
         <span className="mfu-small">{words.said('result', visit.result_state)}</span>
+        {visit.left_out && <span className="mfu-mark">{words.reason(visit.left_out)}</span>}
+        {visit.unlinked.length > 0 && <span className="mfu-mark">{words.count('table.unlinked', visit.unlinked.length)}</span>}
         {visit.registration?.accepted === false && (
           <span className="mfu-warn" role="img" aria-label={words.t('table.registration')} title={words.t('table.registration')}>
             ⚠
@@ -89,8 +91,14 @@ const VisitRow = memo(function VisitRow({ course, visit, chosen, choose, setHigh
         {visit.signed && <span className="mfu-small">{visit.signed.stale ? '⚠' : '✓'} {visit.signed.by}</span>}
       </td>
       <td>
-        <strong>{visit.sum_mm === null ? '–' : words.size(visit.sum_mm, 'diameter')}</strong>
-        {visit.sum_volume_ml !== null && <span className="mfu-small">{words.size(visit.sum_volume_ml, 'volume')}</span>}
+        {visit.sum_complete || visit.sum_mm === null ? (
+          <strong>{visit.sum_mm === null ? '–' : words.size(visit.sum_mm, 'diameter')}</strong>
+        ) : (
+          <span className="mfu-none" title={words.t('table.incomplete')}>
+            ({words.size(visit.sum_mm, 'diameter')})
+          </span>
+        )}
+        <span className="mfu-small">{words.size(visit.sum_volume_ml, 'volume')}</span>
         {visit.change_from_baseline_percent !== null && (
           <span className="mfu-small" title={words.t('table.baseline')}>
             {words.percent(visit.change_from_baseline_percent)}

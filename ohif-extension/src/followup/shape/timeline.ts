@@ -37,9 +37,9 @@ export interface LesionLine extends Line {
   track: Track;
 }
 
-type Step = LinePoint | Gap;
+export type Step = LinePoint | Gap;
 
-function lineOf(steps: Step[]): Line {
+export function lineOf(steps: Step[]): Line {
   const runs: LinePoint[][] = [];
   const gaps: Gap[] = [];
   let open = false;

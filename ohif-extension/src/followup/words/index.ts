@@ -58,6 +58,8 @@ export function pageWords(language: Language): PageWords {
     percent: (value) => (value === null ? '–' : `${signed(value, 1)}\u202f%`),
     change: (value_mm) => signed(value_mm, 1),
     number: (value, digits) =>
-      new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits }).format(value),
+      new Intl.NumberFormat(language, { minimumFractionDigits: digits, maximumFractionDigits: digits })
+        .format(value)
+        .replace('-', '−'),
   };
 }

@@ -57,4 +57,8 @@ export const reasons: Record<string, string> = {
   'immunotherapy-resolved': 'L’aspect antérieur de progression n’a pas été confirmé.',
   'back-dated': 'La progression est datée d’une visite antérieure.',
   'after-progression': 'Une progression a été déclarée avant ; la meilleure réponse est close.',
+  // -- why a visit takes no part
+  'no-date': 'L’étude n’a pas de date ; sa place dans l’évolution n’est pas connue.',
+  'all-rejected': 'Tous les résultats de cette étude ont été rejetés.',
+  'same-day': 'Une autre étude du même jour est évaluée : la dernière, ou la référence.',
 };
