@@ -436,7 +436,44 @@ export interface paths {
         delete?: never;
         options?: never;
         head?: never;
-        patch?: never;
+        /**
+         * Accept or reject a result or its lesions, name or delete lesions.
+         * @description A new name or a deletion makes a new version, which is answered; without either the
+         *     answer is the result itself with its next revision.
+         */
+        patch: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ResultChange"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Result"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                507: components["responses"]["INSUFFICIENT_STORAGE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
         trace?: never;
     };
     "/api/v1/lesions/{lesion_id}": {
@@ -481,6 +518,154 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/results/{result_id}/corrections": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Save an edited label map as a new version of a result.
+         * @description The version before stays as it is. Where somebody was faster, the answer is 409
+         *     `edit-conflict` with `current_result_id` and `current_revision`; sent again with
+         *     `keep_both`, the correction is kept beside the other version.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "multipart/form-data": components["schemas"]["CorrectionForm"];
+                };
+            };
+            responses: {
+                /** @description Created */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Result"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                413: components["responses"]["REQUEST_ENTITY_TOO_LARGE"];
+                415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                507: components["responses"]["INSUFFICIENT_STORAGE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/results/{result_id}/restore": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Undo: make an earlier version the newest again, as a version of its own. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["Restoring"];
+                };
+            };
+            responses: {
+                /** @description Created */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Result"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/results/{result_id}/versions": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        /** List all versions of a result, the first one first. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Versions"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/models": {
         parameters: {
             query?: never;
@@ -511,7 +696,206 @@ export interface paths {
             };
         };
         put?: never;
+        /** Make a model of a checkpoint, sent as the body, without running it. */
+        post: {
+            parameters: {
+                query: {
+                    name: string;
+                    version?: string;
+                    profile?: "metia-legacy" | "head-mr";
+                    axis_order?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/octet-stream": string;
+                };
+            };
+            responses: {
+                /** @description Created */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Model"];
+                    };
+                };
+                409: components["responses"]["CONFLICT"];
+                413: components["responses"]["REQUEST_ENTITY_TOO_LARGE"];
+                415: components["responses"]["UNSUPPORTED_MEDIA_TYPE"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        /** Give everything the manifest of a model states. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ModelDetails"];
+                    };
+                };
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/verify": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Compare a model's files with their hashes; a difference is an error. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Model"];
+                    };
+                };
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/{name}/promote": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Use a model from now on wherever nobody names one. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    name: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Model"];
+                    };
+                };
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/models/rollback": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /** Go back to the model that was promoted before. */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Model"];
+                    };
+                };
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
         delete?: never;
         options?: never;
         head?: never;
@@ -773,6 +1157,253 @@ export interface paths {
         };
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/results/{result_id}/export/sr": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the measurements as a structured report (TID 1500). */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/dicom": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/results/{result_id}/export/rtstruct": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the outlines as an RT structure set, not approved. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/dicom": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/results/{result_id}/export/seg": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the segmentation as it lies in the archive. */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/dicom": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/results/{result_id}/export": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                result_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Make objects of a result and store them in the archive, beside its images.
+         * @description The same state of the result makes the same objects: asking again stores nothing
+         *     twice.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    result_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["NewExport"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Exported"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                507: components["responses"]["INSUFFICIENT_STORAGE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study_uid}/imports": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take the outlines of an RTSTRUCT or foreign SEG over as a result.
+         * @description The object must be in the archive, drawn on an MR series of this study. Its
+         *     structures of type GTV (or, where there is none, those that may be lesions by name)
+         *     become lesions; the answer's warnings tell what was left out. Sending the same again
+         *     gives the same result.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["NewImport"];
+                };
+            };
+            responses: {
+                /** @description Created */
+                201: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["Result"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                409: components["responses"]["CONFLICT"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                507: components["responses"]["INSUFFICIENT_STORAGE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
         delete?: never;
         options?: never;
         head?: never;
@@ -1572,9 +2203,32 @@ export interface components {
             longest_diameter_mm: number;
             perpendicular_diameter_mm: number;
             volume_ml: number;
-            probability: number;
-            peak_probability: number;
+            /** @description Largest distance of two points of the surface. */
+            diameter_3d_mm: number | null;
+            diameter_3d_axis_mm: number[][] | null;
+            /** @description Null for what a reader drew. */
+            probability: number | null;
+            peak_probability: number | null;
+            /** @description Axial slices it is seen on. */
             slice_count: number;
+            /** @description By its size; null where nobody has judged it. */
+            measurable: boolean | null;
+            /** @description Why not. */
+            measurable_reasons: ("longest-below-10-mm" | "longest-below-two-slices" | "perpendicular-below-5-mm" | "fewer-than-2-slices" | "touches-border")[];
+            /**
+             * @description What the diameters were measured on.
+             * @enum {string}
+             */
+            method: "probability-contour" | "mask-contour";
+            /**
+             * @description Who drew it: model, model and reader, reader.
+             * @enum {string}
+             */
+            algorithm_type: "AUTOMATIC" | "SEMIAUTOMATIC" | "MANUAL";
+            /** @enum {string} */
+            review: "unverified" | "accepted" | "rejected";
+            /** @description Of the lesion in all versions of this visit. */
+            finding_uid: string;
             sop_instance_uid: string;
             frame_number: number | null;
             long_axis_mm: number[][];
@@ -1582,7 +2236,7 @@ export interface components {
             centroid_mm: number[];
             colour: number[];
             voxel_count: number;
-            /** @description What limits the measurement: touches-border. */
+            /** @description What limits the measurement: touches-border; several-parts. */
             warnings: string[];
         };
         Result: {
@@ -1592,10 +2246,26 @@ export interface components {
             series_uid: string;
             /** @description Null where no lesion was found. */
             segmentation: components["schemas"]["Segmentation"] | null;
-            model: components["schemas"]["ResultModel"];
-            state: string;
+            /** @description Null where no model took part (imports). */
+            model: components["schemas"]["ResultModel"] | null;
+            /** @enum {string} */
+            origin: "model" | "reader" | "import";
+            /** @enum {string} */
+            state: "unverified" | "accepted" | "edited" | "rejected" | "signed";
+            /** @description Name it with a change; raised by every one. */
+            revision: number;
+            version: number;
+            predecessor_id: string | null;
+            author: string | null;
+            note: string;
+            signed_by: string | null;
+            /** Format: date-time */
+            signed_at: string | null;
             /** Format: date-time */
             created_at: string;
+            /** @description Between slices, rows, columns. */
+            spacing_mm: number[] | null;
+            slice_thickness_mm: number | null;
             lesion_count: number;
             lesions: components["schemas"]["Lesion"][];
             warnings: string[];
@@ -1629,9 +2299,32 @@ export interface components {
             longest_diameter_mm: number;
             perpendicular_diameter_mm: number;
             volume_ml: number;
-            probability: number;
-            peak_probability: number;
+            /** @description Largest distance of two points of the surface. */
+            diameter_3d_mm: number | null;
+            diameter_3d_axis_mm: number[][] | null;
+            /** @description Null for what a reader drew. */
+            probability: number | null;
+            peak_probability: number | null;
+            /** @description Axial slices it is seen on. */
             slice_count: number;
+            /** @description By its size; null where nobody has judged it. */
+            measurable: boolean | null;
+            /** @description Why not. */
+            measurable_reasons: ("longest-below-10-mm" | "longest-below-two-slices" | "perpendicular-below-5-mm" | "fewer-than-2-slices" | "touches-border")[];
+            /**
+             * @description What the diameters were measured on.
+             * @enum {string}
+             */
+            method: "probability-contour" | "mask-contour";
+            /**
+             * @description Who drew it: model, model and reader, reader.
+             * @enum {string}
+             */
+            algorithm_type: "AUTOMATIC" | "SEMIAUTOMATIC" | "MANUAL";
+            /** @enum {string} */
+            review: "unverified" | "accepted" | "rejected";
+            /** @description Of the lesion in all versions of this visit. */
+            finding_uid: string;
             sop_instance_uid: string;
             frame_number: number | null;
             long_axis_mm: number[][];
@@ -1639,9 +2332,77 @@ export interface components {
             centroid_mm: number[];
             colour: number[];
             voxel_count: number;
-            /** @description What limits the measurement: touches-border. */
+            /** @description What limits the measurement: touches-border; several-parts. */
             warnings: string[];
             result_id: string;
+        };
+        ImageReference: {
+            sop_instance_uid: string;
+            /**
+             * @description Null (or 1) for an image of one frame.
+             * @default null
+             */
+            frame_number: number | null;
+        };
+        SentSegment: {
+            number: number;
+            /**
+             * @description The lesion it continues; null for a new one.
+             * @default null
+             */
+            lesion_id: string | null;
+            name: string;
+        };
+        Correction: {
+            revision: number;
+            /** @description All images of the series, in order of the labels. */
+            images: components["schemas"]["ImageReference"][];
+            rows: number;
+            columns: number;
+            /** @description Lesions that are left out are deleted. */
+            segments: components["schemas"]["SentSegment"][];
+            /** @default false */
+            keep_both: boolean;
+            /** @default  */
+            note: string;
+        };
+        CorrectionForm: {
+            description: components["schemas"]["Correction"];
+            /**
+             * Format: binary
+             * @description gzip of uint8 or little-endian uint16, in C order (image, row, column): 0, or the number of a segment.
+             */
+            labels: string;
+        };
+        LesionChange: {
+            id: string;
+            /**
+             * @description A rejected lesion counts nowhere.
+             * @enum {string}
+             */
+            review?: "unverified" | "accepted" | "rejected";
+            name?: string;
+            /** @default false */
+            deleted: boolean;
+        };
+        ResultChange: {
+            revision: number;
+            /** @enum {string} */
+            state?: "unverified" | "accepted" | "rejected";
+            lesions?: components["schemas"]["LesionChange"][];
+            /** @default  */
+            note: string;
+        };
+        Restoring: {
+            revision: number;
+            /**
+             * @description Null: the version before.
+             * @default null
+             */
+            version_id: string | null;
+        };
+        Versions: {
+            versions: components["schemas"]["Result"][];
         };
         Model: {
             name: string;
@@ -1655,6 +2416,36 @@ export interface components {
         };
         Models: {
             models: components["schemas"]["Model"][];
+        };
+        ModelDetails: {
+            name: string;
+            version: string;
+            sha256: string;
+            kind: string;
+            task: string;
+            description: string;
+            demonstration: boolean;
+            is_default: boolean;
+            licence: string;
+            preprocessing: {
+                [key: string]: unknown;
+            } | null;
+            network: {
+                [key: string]: unknown;
+            } | null;
+            inference: {
+                [key: string]: unknown;
+            };
+            training_data: {
+                [key: string]: unknown;
+            };
+            metrics: {
+                [key: string]: unknown;
+            }[];
+            /** @description SHA-256 of each file by its name. */
+            files: {
+                [key: string]: string;
+            };
         };
         Account: {
             name: string;
@@ -1713,6 +2504,32 @@ export interface components {
             /** @description The secret; shown this once. */
             token: string;
         };
+        NewExport: {
+            formats: ("sr" | "rtstruct")[];
+            /**
+             * @description False: only tell which objects it would be.
+             * @default true
+             */
+            store: boolean;
+        };
+        ExportedObject: {
+            /** @enum {string} */
+            format: "sr" | "rtstruct";
+            study_uid: string;
+            series_uid: string;
+            sop_instance_uid: string;
+            /** @description It lies in the archive. */
+            stored: boolean;
+            /** @description It lay there before, the same. */
+            already_stored: boolean;
+        };
+        Exported: {
+            objects: components["schemas"]["ExportedObject"][];
+        };
+        NewImport: {
+            /** @description Of an RTSTRUCT or SEG of the study. */
+            sop_instance_uid: string;
+        };
         ListedPatient: {
             id: string;
             patient_id: string | null;
@@ -1746,7 +2563,7 @@ export interface components {
             version: string;
         };
         CourseDecision: {
-            id: string;
+            id: number;
             /** @enum {string} */
             action: "link" | "new" | "unlink" | "confirm";
             study_uid: string;
@@ -1864,11 +2681,12 @@ export interface components {
         };
         CourseRegistration: {
             accepted: boolean;
-            /** @description 0 to 1. */
+            /** @description Higher is better. */
             quality: number | null;
+            /** @description A code; of those not accepted. */
             reason: string;
-            /** @description From this visit to the earliest one, patient coordinates, mm. */
-            matrix: number[][];
+            /** @description This visit to the earliest one, patient coordinates, mm. */
+            matrix: number[][] | null;
         };
         CourseReading: {
             steroid_use: string;
@@ -1963,7 +2781,7 @@ export interface components {
             /** @description Links of this visit that wait for the reader. */
             pending_links: number;
             unlinked: components["schemas"]["CourseUnlinked"][];
-            /** @description Null at the earliest visit. */
+            /** @description Null at the earliest visit, and where it was not tried yet. */
             registration: components["schemas"]["CourseRegistration"] | null;
             reading: components["schemas"]["CourseReading"];
             /** @description Of the targets that have a value; null where there is none. */
@@ -2223,10 +3041,10 @@ export interface components {
         };
         UndoInput: {
             /**
-             * @description Null: the latest.
+             * @description The latest, as it was shown; null: whichever is the latest.
              * @default null
              */
-            decision_id: string | null;
+            decision_id: number | null;
         };
         SignedAssessment: {
             id: string;
@@ -2356,6 +3174,33 @@ export interface components {
         };
         /** @description Conflict */
         CONFLICT: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Insufficient Storage */
+        INSUFFICIENT_STORAGE: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Unsupported Media Type */
+        UNSUPPORTED_MEDIA_TYPE: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/problem+json": components["schemas"]["Problem"];
+            };
+        };
+        /** @description Request Entity Too Large */
+        REQUEST_ENTITY_TOO_LARGE: {
             headers: {
                 [name: string]: unknown;
             };
