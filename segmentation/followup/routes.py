@@ -24,7 +24,7 @@ from segmentation.followup.course_rows import load_course
 from segmentation.followup.prior_studies import bring_up_to_date
 from segmentation.followup.signing import sign, signed_assessments
 from segmentation.http.routes import Blueprint, request_id, services
-from segmentation.models.choice import default_model_name
+from segmentation.models.choice import default_model
 from segmentation.versions.corrections import Reader
 
 blueprint = Blueprint(
@@ -222,15 +222,13 @@ def update_patient(patient_id: str) -> dict[str, Any]:
     """Find the patient's other studies in the archive and have them segmented."""
     context = services()
     asked_by = _reader()
-    name = context.models.default(
-        default_model_name(context.settings, context.engine)
-    ).identity.name
+    model = default_model(context.settings, context.engine, context.models)
     found = bring_up_to_date(
         context.engine,
         context.archive,
         context.queue,
         patient_id,
-        model_name=name,
+        model_name=model.identity.name,
         requested_by=asked_by.name,
     )
     with transaction(context.engine) as session:
