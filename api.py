@@ -38,6 +38,7 @@ from segmentation.http.services import ArchiveHealth, Services
 from segmentation.imports.routes import blueprint as imports
 from segmentation.jobs import JobQueue
 from segmentation.models.registry import ModelRegistry
+from segmentation.models.routes import blueprint as models
 from segmentation.versions.routes import blueprint as versions
 from settings import RESEARCH_NOTICE, VERSION, Settings, get_settings
 
@@ -86,7 +87,7 @@ def create_app(
         work.jobs,
         work.results,
         versions,
-        work.models,
+        models,
         people,
         exports,
         dicom_exports,

@@ -1,4 +1,4 @@
-"""The routes of jobs, results, lesions and models.
+"""The routes of jobs, results and lesions.
 
 Submitting asks the archive whether the study (and the series, where one is chosen) is
 there, so that a wrong UID is told at once and not minutes later by a failed job; an
@@ -29,9 +29,6 @@ from segmentation.results_json import result_json
 
 jobs = Blueprint("jobs", __name__, url_prefix="/api/v1/jobs", description="Jobs")
 results = Blueprint("results", __name__, url_prefix="/api/v1", description="Results")
-models = Blueprint(
-    "models", __name__, url_prefix="/api/v1/models", description="Models"
-)
 
 _LOCATION = {
     "Location": {"description": "Address of the job.", "schema": {"type": "string"}}
@@ -193,26 +190,3 @@ def show_lesion(lesion_id: str) -> Lesion:
     """Give one lesion."""
     with reading(services().engine) as session:
         return get_lesion(session, lesion_id)
-
-
-@models.route("", methods=["GET"])
-@models.response(200, schemas.Models)
-def show_models() -> dict[str, Any]:
-    """List the models that jobs may ask for."""
-    context = services()
-    installed = context.models.models()
-    default = None
-    if installed:
-        default = _default_model().identity.name
-    return {
-        "models": [
-            {
-                **vars(folder.identity),
-                "kind": folder.manifest.kind,
-                "task": folder.manifest.task.id,
-                "description": folder.manifest.description,
-                "is_default": folder.identity.name == default,
-            }
-            for folder in installed
-        ]
-    }

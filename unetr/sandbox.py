@@ -125,7 +125,7 @@ def read_foreign(path: Path) -> ForeignNetwork:
     MetiaError
         ``checkpoint-refused``, saying why.
     """
-    size = _size(path)
+    size = require_checkpoint(path)
     with tempfile.TemporaryDirectory(prefix="metia-import-") as name:
         folder = Path(name)
         done = subprocess.run(  # noqa: S603 - our own module
@@ -153,14 +153,25 @@ def read_foreign(path: Path) -> ForeignNetwork:
         return ForeignNetwork((folder / "tensors.safetensors").read_bytes(), facts)
 
 
-def _size(path: Path) -> int:
+def require_checkpoint(path: Path) -> int:
+    """Refuse at a glance what torch can't have written; give the size in bytes.
+
+    Raises
+    ------
+    MetiaError
+        ``checkpoint-refused``.
+    """
     try:
-        status = path.stat()
+        size = path.stat().st_size
+        with path.open("rb") as stream:
+            start = stream.read(2)
     except OSError as error:
         raise _refused(f"The file cannot be read: {error.strerror}.") from error
-    if not path.is_file() or not 0 < status.st_size <= FILE_LIMIT_BYTES:
-        raise _refused("That is no file, or it is empty or too large.")
-    return status.st_size
+    if not 0 < size <= FILE_LIMIT_BYTES:
+        raise _refused("The file is empty or too large.")
+    if start != b"PK" and start[:1] != b"\x80":
+        raise _refused("The file was not read: it is no file of torch.")
+    return size
 
 
 def _refused(detail: str) -> MetiaError:

@@ -1,0 +1,237 @@
+"""The routes of models: look, verify, promote, roll back, import.
+
+An imported checkpoint is streamed to a file and converted by the command line in a
+process of its own: this web process never loads torch, and nothing of the file is run
+(``unetr.sandbox``). Promotions are rows of the database and audited.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import flask
+from marshmallow import fields, validate
+
+from db import audit
+from db.engine import transaction
+from errors import CODES, MetiaError
+from segmentation.access.routes import allow, principal
+from segmentation.http import schemas
+from segmentation.http.routes import Blueprint, request_id, services
+from segmentation.models.choice import default_model
+from segmentation.models.promotion import promote_folder, roll_back
+from segmentation.models.registry import ModelFolder
+from settings import ROOT
+from unetr.sandbox import require_checkpoint
+
+blueprint = Blueprint(
+    "models", __name__, url_prefix="/api/v1/models", description="Models"
+)
+
+LARGEST_CHECKPOINT = 2 * 2**30
+_IMPORT_S = 600
+_CHUNK = 1 << 20
+
+
+class NewModel(schemas.Input):
+    """What is known of a checkpoint that its file does not say."""
+
+    name = schemas.Name(schemas.MODEL_NAME_PATTERN, required=True)
+    version = fields.String(
+        load_default="1.0.0",
+        validate=validate.Regexp(r"^[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}\Z"),
+    )
+    profile = fields.String(
+        load_default="metia-legacy",
+        validate=validate.OneOf(["metia-legacy", "head-mr"]),
+    )
+    axis_order = fields.String(
+        validate=validate.Regexp(r"^-?(row|column|slice)(,-?(row|column|slice)){2}\Z")
+    )
+
+
+class ModelDetails(schemas.Model):
+    """Everything that is stated of one model."""
+
+    licence = fields.String(required=True)
+    preprocessing = fields.Dict(required=True, allow_none=True)
+    network = fields.Dict(required=True, allow_none=True)
+    inference = fields.Dict(required=True)
+    training_data = fields.Dict(required=True)
+    metrics = fields.List(fields.Dict(), required=True)
+    files = fields.Dict(
+        keys=fields.String(),
+        values=fields.String(),
+        required=True,
+        metadata={"description": "SHA-256 of each file by its name."},
+    )
+
+
+@blueprint.route("", methods=["GET"])
+@blueprint.response(200, schemas.Models)
+def show_models() -> dict[str, Any]:
+    """List the models that jobs may ask for."""
+    default = _default_name()
+    return {
+        "models": [_model(folder, default) for folder in services().models.models()]
+    }
+
+
+@blueprint.route("/<string:name>", methods=["GET"])
+@blueprint.response(200, ModelDetails)
+@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+def show_model(name: str) -> dict[str, Any]:
+    """Give everything the manifest of a model states."""
+    folder = services().models.get(name)
+    stated = folder.manifest.model_dump(mode="json")
+    return {**stated, **_model(folder, _default_name())}
+
+
+@blueprint.route("/<string:name>/verify", methods=["POST"])
+@allow("reviewer")
+@blueprint.response(200, schemas.Model)
+@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+def verify_model(name: str) -> dict[str, Any]:
+    """Compare a model's files with their hashes; a difference is an error."""
+    folder = services().models.get(name)
+    folder.verify()
+    return _model(folder, _default_name())
+
+
+@blueprint.route("/<string:name>/promote", methods=["POST"])
+@allow("admin")
+@blueprint.response(200, schemas.Model)
+@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+def promote(name: str) -> dict[str, Any]:
+    """Use a model from now on wherever nobody names one."""
+    context = services()
+    folder = context.models.get(name)
+    promote_folder(
+        context.engine, folder, actor=principal().name, request_id=request_id()
+    )
+    return _model(folder, name)
+
+
+@blueprint.route("/rollback", methods=["POST"])
+@allow("admin")
+@blueprint.response(200, schemas.Model)
+@blueprint.alt_response(409, "CONFLICT")
+@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+def rollback() -> dict[str, Any]:
+    """Go back to the model that was promoted before."""
+    context = services()
+    model = roll_back(
+        context.engine,
+        context.models,
+        actor=principal().name,
+        request_id=request_id(),
+    )
+    return _model(context.models.get(model.name), model.name)
+
+
+@blueprint.route("", methods=["POST"])
+@allow("admin")
+@blueprint.doc(
+    requestBody={
+        "required": True,
+        "content": {
+            "application/octet-stream": {
+                "schema": {"type": "string", "format": "binary"}
+            }
+        },
+    }
+)
+@blueprint.arguments(NewModel, location="query")
+@blueprint.response(201, schemas.Model)
+@blueprint.alt_response(409, "CONFLICT")
+@blueprint.alt_response(413, "REQUEST_ENTITY_TOO_LARGE")
+@blueprint.alt_response(415, "UNSUPPORTED_MEDIA_TYPE")
+def import_model(asked: dict[str, Any]) -> dict[str, Any]:
+    """Make a model of a checkpoint, sent as the body, without running it."""
+    context = services()
+    if flask.request.mimetype != "application/octet-stream":
+        flask.abort(415)
+    flask.request.max_content_length = LARGEST_CHECKPOINT
+    with tempfile.NamedTemporaryFile(
+        prefix="metia-checkpoint-", dir=context.settings.data_dir
+    ) as file:
+        while chunk := flask.request.stream.read(_CHUNK):
+            file.write(chunk)
+        file.flush()
+        require_checkpoint(Path(file.name))
+        _convert(Path(file.name), asked, context.settings.model_dirs[-1])
+    folder = context.models.get(asked["name"])
+    with transaction(context.engine) as session:
+        audit.append(
+            session,
+            actor=principal().name,
+            action="model-import",
+            subject=f"model:{folder.identity.sha256}",
+            details={"name": folder.identity.name, "version": folder.identity.version},
+            request_id=request_id(),
+        )
+    return _model(folder, _default_name())
+
+
+def _convert(checkpoint: Path, asked: dict[str, Any], into: Path) -> None:
+    options = [
+        option
+        for name in ("name", "version", "profile", "axis_order")
+        if name in asked
+        # With "=": an axis order may begin with a minus.
+        for option in [f"--{name.replace('_', '-')}={asked[name]}"]
+    ]
+    done = subprocess.run(  # noqa: S603 - our own command, checked values
+        [
+            *(sys.executable, "-m", "segmentation.cli", "models", "import"),
+            *(str(checkpoint), f"--into={into}", *options),
+        ],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_IMPORT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise _failure(done.stderr)
+
+
+def _failure(shown: str) -> MetiaError:
+    """Give the command's one line (``metia: code: detail``) as the error it is."""
+    for line in shown.splitlines():
+        _, _, rest = line.partition("metia: ")
+        code, _, detail = rest.partition(": ")
+        if code == "output-exists":
+            return MetiaError("conflict", detail)
+        if code in CODES:
+            return MetiaError(code, detail)
+    return MetiaError("internal", "The checkpoint could not be converted.")
+
+
+def _default_name() -> str:
+    """Give the name of the model that is used, "" where that can't be told."""
+    context = services()
+    try:
+        return default_model(
+            context.settings, context.engine, context.models
+        ).identity.name
+    except MetiaError as error:
+        # A listing must show what is there; who starts a job is told the fault.
+        if not error.code.startswith("model-"):
+            raise
+        return ""
+
+
+def _model(folder: ModelFolder, default: str) -> dict[str, Any]:
+    return {
+        **vars(folder.identity),
+        "kind": folder.manifest.kind,
+        "task": folder.manifest.task.id,
+        "description": folder.manifest.description,
+        "is_default": folder.identity.name == default,
+    }

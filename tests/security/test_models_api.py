@@ -1,0 +1,88 @@
+"""The model routes: what an administrator may do, and what a checkpoint can't."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from db import audit
+from db.engine import reading
+from tests.foreign_checkpoints import original_checkpoint, plain_network
+from tests.security.application import Application
+
+BINARY = "application/octet-stream"
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> bytes:
+    path = tmp_path / "their.cpkt"
+    original_checkpoint(path, plain_network())
+    return path.read_bytes()
+
+
+def _send(application: Application, content: bytes, **options):
+    return application.browser("admin").post(
+        "/api/v1/models",
+        query_string={"name": "theirs", **options},
+        data=content,
+        content_type=BINARY,
+    )
+
+
+def test_an_administrator_imports_promotes_and_goes_back(
+    application: Application, checkpoint: bytes
+) -> None:
+    answer = _send(application, checkpoint, axis_order="-column,row,-slice")
+    assert answer.status_code == 201, answer.json
+    assert answer.json["name"] == "theirs"
+    assert list(Path(application.settings.data_dir).glob("metia-checkpoint-*")) == []
+    viewer, admin = application.browser("viewer"), application.browser("admin")
+    shown = viewer.get("/api/v1/models/theirs").json
+    assert shown["preprocessing"]["axis_order"] == ["-column", "row", "-slice"]
+    assert shown["sha256"] == answer.json["sha256"]
+    verify = application.browser("reviewer").post("/api/v1/models/theirs/verify")
+    assert verify.status_code == 200
+    assert admin.post("/api/v1/models/rollback").status_code == 409
+    for name in ("phantom-threshold", "theirs"):
+        assert admin.post(f"/api/v1/models/{name}/promote").status_code == 200
+        models = viewer.get("/api/v1/models").json["models"]
+        assert [one["name"] for one in models if one["is_default"]] == [name]
+    assert admin.post("/api/v1/models/rollback").json["name"] == "phantom-threshold"
+    with reading(application.engine) as session:
+        noted = [entry.action for entry in audit.entries(session)]
+    assert noted.count("model-promote") == 3
+    assert noted.count("model-import") == 1
+    again = _send(application, checkpoint)
+    assert (again.status_code, again.json["code"]) == (409, "conflict")
+
+
+def test_what_is_no_checkpoint_is_refused_in_words(application: Application) -> None:
+    answer = _send(application, b"no checkpoint at all")
+    assert (answer.status_code, answer.json["code"]) == (422, "checkpoint-refused")
+    assert "no file of torch" in answer.json["detail"]
+    answer = application.browser("admin").post(
+        "/api/v1/models", query_string={"name": "theirs"}, json={}
+    )
+    assert answer.status_code == 415
+    for wrong in (
+        {"name": "../theirs"},
+        {"axis_order": "row,row"},
+        {"version": "1;2"},
+        {"profile": "other"},
+    ):
+        assert _send(application, b"x", **wrong).status_code == 422
+
+
+def test_a_changed_model_is_told_on_request_and_not_promoted(
+    application: Application, checkpoint: bytes
+) -> None:
+    assert _send(application, checkpoint).status_code == 201
+    weights = application.settings.data_dir / "models/theirs/weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    admin = application.browser("admin")
+    for action in ("verify", "promote"):
+        answer = admin.post(f"/api/v1/models/theirs/{action}")
+        assert (answer.status_code, answer.json["code"]) == (500, "model-integrity")
