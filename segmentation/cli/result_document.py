@@ -16,10 +16,10 @@ from functools import lru_cache
 from pathlib import Path
 
 from segmentation.lesions import Lesion
-from segmentation.pipeline import Analysis
+from segmentation.pipeline import Analysis, stated_thickness_mm
 from settings import RESEARCH_NOTICE, VERSION
 
-SCHEMA_VERSION = "1.0"
+SCHEMA_VERSION = "1.1"
 SCHEMA_PATH = Path(__file__).resolve().parent.parent / "result_schema.json"
 
 
@@ -76,6 +76,7 @@ def result_document(
             "pixel_sha256": source.facts["pixel_sha256"],
             "shape": list(source.volume.shape),
             "spacing_mm": [round(float(mm), 6) for mm in source.volume.spacing],
+            "slice_thickness_mm": stated_thickness_mm(source),
             "choice": list(facts.choice),
         },
         "model": {
@@ -88,6 +89,8 @@ def result_document(
         "parameters": analysis.parameters,
         "device": analysis.prediction.device,
         "lesion_count": len(analysis.lesion_map.lesions),
+        "tilt_deg": round(analysis.lesion_map.tilt_deg, 2),
+        "resampled": analysis.lesion_map.resampled,
         "dropped_small": analysis.lesion_map.dropped_small,
         "lesions": _lesions(analysis),
         "warnings": [*facts.warnings, *source.warnings, *_model_warnings(analysis)],
@@ -142,6 +145,7 @@ def _lesion(
         "tracking_uid": tracking_uid,
         "longest_diameter_mm": round(lesion.longest_diameter_mm, 2),
         "perpendicular_diameter_mm": round(lesion.perpendicular_diameter_mm, 2),
+        "diameter_3d_mm": round(lesion.diameter_3d_mm, 2),
         "volume_ml": round(lesion.volume_ml, 4),
         "voxel_count": lesion.voxel_count,
         "probability": round(lesion.probability, 4),
@@ -152,7 +156,11 @@ def _lesion(
         "frame_number": where.frame_number if where else None,
         "long_axis_mm": [_point(end) for end in lesion.long_axis_mm],
         "short_axis_mm": [_point(end) for end in lesion.short_axis_mm],
+        "diameter_3d_axis_mm": [_point(end) for end in lesion.diameter_3d_axis_mm],
         "centroid_mm": _point(lesion.centroid_mm),
+        "method": lesion.method,
+        "measurable": lesion.measurable,
+        "measurable_reasons": list(lesion.measurable_reasons),
         "colour": list(colour),
         "warnings": list(lesion.warnings),
     }
