@@ -298,14 +298,15 @@ export class Controller {
     if (!signal.aborted) this.viewer.notify('success', ...pair(this.words.ready(result.lesion_count)));
   }
 
-  /** Show a result and go to its largest lesion: the first slice of a head shows air. */
+  /** Show a result and go to the lesion asked for, else to the largest: the first slice shows air. */
   private async present(result: Result, signal: AbortSignal): Promise<void> {
     await this.show(result.id);
-    const largest = result.lesions[0];
+    const asked = this.viewer.askedLesionId();
+    const first = result.lesions.find((lesion) => lesion.id === asked) ?? result.lesions[0];
     const { shownId, selectedLesionId, overlay } = this.store.get();
     // The reader may have gone to another lesion or result while the outlines were drawn.
     const untouched = shownId === result.id && selectedLesionId === null;
-    if (largest && untouched && !signal.aborted && overlay === 'shown') await this.select(largest);
+    if (first && untouched && !signal.aborted && overlay === 'shown') await this.select(first);
   }
 
   private async draw(result: Result): Promise<void> {

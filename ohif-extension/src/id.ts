@@ -4,6 +4,8 @@ export const MODE_ID = '@metia/mode-brainmets';
 export const ROUTE = 'brainmets';
 export const PANEL_NAME = 'brainmets';
 export const PANEL_ID = `${EXTENSION_ID}.panelModule.${PANEL_NAME}`;
+/** Parameter of the address: the lesion to go to when a study is opened. */
+export const LESION_PARAMETER = 'metiaLesion';
 export const TOOLBAR_BUTTON_ID = 'MetIA';
 export const TOOLBAR_BUTTON_TYPE = 'metia.runButton';
 export const TOOLBAR_CUSTOMIZATION = 'metia.toolbarButtons';

@@ -36,6 +36,16 @@ describe('opening a study', () => {
     expect(store.get()).toMatchObject({ shownId: '2', overlay: 'shown' });
   });
 
+  it('goes to the lesion the address asks for', async () => {
+    const { viewer, controller } = setUp({ results: [result('2')] });
+    const asked = result('2').lesions[1];
+    viewer.askedLesionId.mockReturnValue(asked?.id);
+    controller.enter();
+    await settle();
+    expect(viewer.goTo).toHaveBeenCalledOnce();
+    expect(viewer.goTo).toHaveBeenCalledWith(expect.anything(), expect.objectContaining({ id: asked?.id }));
+  });
+
   it('takes up the job that is running, as after a reload', async () => {
     const { api, store, controller } = setUp({ active: job() });
     controller.enter();

@@ -62,6 +62,7 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
   const viewer: { [K in keyof Omit<Viewer, 'editor'>]: ReturnType<typeof vi.fn> } & { editor: typeof editor } = {
     editor,
     studyUid: vi.fn(() => study),
+    askedLesionId: vi.fn(() => null),
     onChange: vi.fn((listener: () => void) => {
       changed = listener;
       return () => {};

@@ -5,12 +5,10 @@
  * route of the viewer, so going from patient to patient keeps it mounted.
  */
 import { useSyncExternalStore, type MouseEvent } from 'react';
-import { ROUTE } from '../id';
+import { LESION_PARAMETER, ROUTE } from '../id';
 import type { Metric } from './shape/course';
 
 export const BASE = '/followup';
-/** Which lesion the panel goes to when a study is opened from here. */
-export const LESION_PARAMETER = 'metiaLesion';
 
 export interface Place {
   patient: string | null;

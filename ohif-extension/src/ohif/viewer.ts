@@ -6,7 +6,7 @@
  */
 import { localProblem } from '../api/problem';
 import type { Lesion, Result } from '../api/types';
-import { PANEL_ID, SEGMENTATION_PANEL_ID } from '../id';
+import { LESION_PARAMETER, PANEL_ID, SEGMENTATION_PANEL_ID } from '../id';
 import { CURRENT_VIEWPORT, PRIOR_VIEWPORT, SideBySide } from './compare';
 import { hideDiameters, showDiameters } from './diameters';
 import { LabelEditor, type Editor } from './editing';
@@ -17,6 +17,8 @@ import { guardLeaving } from './leaving';
 export interface Viewer {
   /** The study of the active viewport, else the first image study that is open. */
   studyUid(): string | null;
+  /** The lesion the address asks for, if it names one. */
+  askedLesionId(): string | null;
   /** Called whenever `studyUid` may have changed; gives the way to stop. */
   onChange(listener: () => void): () => void;
   /** Bring a series on screen, in the active viewport unless another shows it already. */
@@ -73,6 +75,10 @@ export class OhifViewer implements Viewer {
     this.services = host.servicesManager.services;
     this.editor = new LabelEditor(host, (result) => this.segDisplaySet(result));
     this.beside = new SideBySide(host, (id) => this.viewport(id));
+  }
+
+  askedLesionId(): string | null {
+    return new URLSearchParams(window.location.search).get(LESION_PARAMETER);
   }
 
   studyUid(): string | null {
