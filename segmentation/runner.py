@@ -18,6 +18,7 @@ from db.results import LesionRecord, ResultRecord, record_result
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
 from segmentation.dicom.seg import Segment
+from segmentation.followup.linking import relink_study
 from segmentation.models.choice import default_model
 from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
@@ -144,7 +145,7 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
         session, analysis.source, outcome.study_uid, outcome.series_uid
     )
     segmentation = analysis.segmentation
-    return record_result(
+    result_id = record_result(
         session,
         ResultRecord(
             job_id=job.id,
@@ -177,6 +178,8 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
             slice_thickness_mm=stated_thickness_mm(analysis.source),
         ),
     )
+    relink_study(session, outcome.study_uid)
+    return result_id
 
 
 def lesion_records(analysis: Analysis) -> tuple[LesionRecord, ...]:

@@ -28,6 +28,7 @@ import structlog
 
 from db import schema
 from db.engine import Engine, make_engine
+from db.jobs import FOLLOW
 from errors import MetiaError
 from segmentation.http.logs import configure_logs, describe_exception
 from segmentation.job_context import JobContext
@@ -307,18 +308,30 @@ def run_worker(
 
 def main() -> int:
     """Be the worker of the product, as the settings say."""
-    return run_worker(get_settings(), _make_segmentation)
+    return run_worker(get_settings(), _make_runners)
 
 
-def _make_segmentation(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
+def _make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
     # Only here: whoever imports this module for its types loads no pipeline.
+    from orthanc.gateway import OrthancArchive
+    from segmentation.followup.follow_job import FollowRunner
     from segmentation.runner import SegmentationRunner, keep_memory
 
     keep_memory()
     # The computing gives way to the answers of the web on the same machine.
     os.nice(settings.worker_niceness)
-    runner = SegmentationRunner(settings, engine)
-    return runner, runner.warm_up()
+    archive = OrthancArchive.from_settings(settings)
+    segment = SegmentationRunner(settings, engine, archive)
+    threads = settings.threads or len(os.sched_getaffinity(0))
+    line_up = FollowRunner(engine, archive, threads=threads)
+
+    def run(job: Job, context: JobContext) -> None:
+        if job.kind == FOLLOW:
+            line_up(job, context)
+        else:
+            segment(job, context)
+
+    return run, segment.warm_up()
 
 
 if __name__ == "__main__":

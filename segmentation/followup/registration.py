@@ -6,7 +6,8 @@ answer by how well fine structure agrees afterwards: another person's head, a he
 upside down or no common field of view is refused with a reason, never linked.
 Positions in LPS mm; arrays have axes (slice, row, column). Pure and deterministic for a
 given number of threads; about 5 s and 300 MB; calls may run side by side.
-Figures: ``docs/follow-up.md``.
+Figures: ``docs/follow-up.md``. A change here that changes answers needs another
+``linking.REGISTRATION_METHOD``, which has all visits registered anew.
 """
 
 # SimpleITK states types of its arguments, not of its functions.
@@ -17,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -27,11 +29,7 @@ from scipy import ndimage
 from errors import MetiaError
 from unetr.head import find_head
 
-FloatArray = NDArray[np.float64]
-Vector = tuple[float, float, float]
-
-METHOD = "simpleitk-mattes-rigid-1"
-"""Recorded with each registration; another number means: register anew."""
+FloatArray = NDArray[np.floating[Any]]
 
 QUALITY_LIMIT = 0.42
 """Agreement of fine structure below which no link is made by itself."""
@@ -201,7 +199,7 @@ def _scan(volume: hd.Volume) -> _Scan:
     )
 
 
-def _image(array: NDArray[np.generic], affine: FloatArray) -> sitk.Image:
+def _image(array: NDArray[Any], affine: FloatArray) -> sitk.Image:
     """Give SimpleITK an array with axes (slice, row, column) and an LPS affine."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     image = sitk.GetImageFromArray(np.ascontiguousarray(array))
@@ -216,7 +214,8 @@ def _shrink(
 ) -> sitk.Image:
     """Average blocks of voxels, so that none is much smaller than `voxel_mm`."""
     factors = [max(1, round(voxel_mm / float(mm))) for mm in spacing_mm]
-    return sitk.BinShrink(image, factors[::-1])
+    shrunk: sitk.Image = sitk.BinShrink(image, factors[::-1])
+    return shrunk
 
 
 def _level_image(image: sitk.Image, voxel_mm: float) -> sitk.Image:
@@ -246,11 +245,10 @@ def _matrix(motion: sitk.Euler3DTransform) -> FloatArray:
 def _starts(target: _Scan, source: _Scan) -> Iterator[sitk.Euler3DTransform]:
     """Give motions to start from: lying as the scanner says, and head on head."""
     shifts = (np.zeros(3), source.centre_mm - target.centre_mm)
-    turns: list[Vector] = [(0.0, 0.0, 0.0)]
-    for axis, angle in product(range(3), (-20.0, 20.0)):
-        turn = [0.0, 0.0, 0.0]
-        turn[axis] = np.deg2rad(angle)
-        turns.append((turn[0], turn[1], turn[2]))
+    turns = [(0.0, 0.0, 0.0)]
+    for axis, angle_deg in product(np.eye(3), (-20.0, 20.0)):
+        x, y, z = (float(angle) for angle in np.deg2rad(angle_deg) * axis)
+        turns.append((x, y, z))
     for shift, turn in product(shifts, turns):
         motion = sitk.Euler3DTransform()
         motion.SetCenter(target.centre_mm.tolist())
@@ -263,7 +261,7 @@ def _best_start(
     target: _Scan, source: _Scan, threads: int, cancelled: Callable[[], bool]
 ) -> sitk.Euler3DTransform:
     """Follow every start on the coarsest grid; take where the best one ends."""
-    ends = []
+    ends: list[tuple[float, int, sitk.Euler3DTransform]] = []
     for motion in _starts(target, source):
         value = _optimise(target, source, motion, _COARSE, threads, cancelled)
         ends.append((value, len(ends), motion))
@@ -327,15 +325,20 @@ def _overlap(target: _Scan, source: _Scan, motion: sitk.Euler3DTransform) -> flo
     moved = sitk.Resample(
         source.mask, target.mask, motion, sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8
     )
-    both = int(sitk.GetArrayViewFromImage(sitk.And(target.mask, moved)).sum())
-    common_mm3 = both * float(np.prod(target.mask.GetSpacing()))
-    smaller_mm3 = min(_mask_mm3(target.mask), _mask_mm3(source.mask))
+    both = _voxels(target.mask) & _voxels(moved)
+    common_mm3 = both.sum() * np.prod(target.mask.GetSpacing())
+    smaller_mm3 = min(
+        _voxels(scan.mask).sum() * np.prod(scan.mask.GetSpacing())
+        for scan in (target, source)
+    )
     return float(min(1.0, common_mm3 / smaller_mm3))
 
 
-def _mask_mm3(mask: sitk.Image) -> float:
-    count = int(sitk.GetArrayViewFromImage(mask).sum())
-    return count * float(np.prod(mask.GetSpacing()))
+def _voxels(image: sitk.Image) -> NDArray[Any]:
+    """Copy the voxels of an image, axes (slice, row, column)."""
+    # Not a view: that of a passing image would outlive its memory.
+    voxels: NDArray[Any] = sitk.GetArrayFromImage(image)
+    return voxels
 
 
 def _agreement(target: _Scan, source: _Scan, motion: sitk.Euler3DTransform) -> float:
@@ -346,15 +349,15 @@ def _agreement(target: _Scan, source: _Scan, motion: sitk.Euler3DTransform) -> f
     scalp and skull are left out: they lie on each other in any two heads.
     """
     grid = target.image
-    fixed = sitk.GetArrayViewFromImage(grid).astype(np.float64)
+    fixed = _voxels(grid).astype(np.float64)
     moved = sitk.Resample(source.image, grid, motion, sitk.sitkLinear, _OUTSIDE)
-    moving = sitk.GetArrayViewFromImage(moved).astype(np.float64)
+    moving = _voxels(moved).astype(np.float64)
     seen = ndimage.binary_erosion(moving > _OUTSIDE / 2)
     depth = sitk.SignedMaurerDistanceMap(
         target.mask, insideIsPositive=True, squaredDistance=False, useImageSpacing=True
     )
     depth = sitk.Resample(depth, grid, sitk.Transform(), sitk.sitkLinear, -1.0)
-    inside = seen & (sitk.GetArrayViewFromImage(depth) > _SKULL_DEPTH_MM)
+    inside = seen & (_voxels(depth) > _SKULL_DEPTH_MM)
     if inside.sum() * np.prod(grid.GetSpacing()) < _LEAST_BRAIN_MM3:
         return 0.0
     moving[~seen] = 0.0
