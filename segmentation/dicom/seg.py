@@ -297,9 +297,14 @@ def _algorithm_parameters(
     return texts
 
 
-def long_string(text: str) -> str:
-    """Make `text` fit a DICOM Long String: 64 characters, one line, no backslash."""
-    return " ".join(text.replace("\\", "/").split())[:64] or "unnamed"
+def long_string(text: str, longest: int = 64) -> str:
+    """Make `text` fit a DICOM Long String: one line, no backslash.
+
+    64 bytes of UTF-8 and not characters, as the standard has it: some programs count
+    bytes.
+    """
+    line = " ".join(text.replace("\\", "/").split()).encode("utf-8")[:longest]
+    return line.decode("utf-8", "ignore").strip() or "unnamed"
 
 
 def _series_description(model: ModelIdentity) -> str:

@@ -141,15 +141,15 @@ def _algorithm(version: Version) -> hd.AlgorithmIdentificationSequence:
 
 
 def _series_description(version: Version) -> str:
-    author = long_string(version.author)[:_LONGEST_NAME].strip()
+    author = long_string(version.author, _LONGEST_NAME)
     return long_string(f"MetIA v{version.number}, {author}, research use only")
 
 
 def _person(name: str) -> str:
     """Write a reader's name as a DICOM person name of one component."""
-    plain = name.translate(str.maketrans("^=\\", "   "))
+    plain = name.translate(str.maketrans("^=", "  "))
     # The caret at the end says that a name without parts is meant.
-    return (" ".join(plain.split())[:63].strip() or "Reader") + "^"
+    return long_string(plain, 63) + "^"
 
 
 def _refer_to(segmentation: Dataset, predecessor: StoredObject) -> None:
