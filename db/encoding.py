@@ -48,6 +48,12 @@ def clean_text(value: object, limit: int) -> str | None:
     return text.replace("\0", "\N{REPLACEMENT CHARACTER}").strip()[:limit] or None
 
 
+_PLAIN = str.maketrans(
+    {"^": " ", "=": " ", "œ": "oe", "æ": "ae", "ø": "o", "đ": "d", "ł": "l"}
+)
+"""What Unicode does not take apart."""
+
+
 def fold(text: str) -> str:
     """Make texts that people take for the same equal: case, accents, separators.
 
@@ -58,7 +64,7 @@ def fold(text: str) -> str:
         for character in unicodedata.normalize("NFKD", text)
         if not unicodedata.combining(character)
     )
-    return " ".join(plain.casefold().replace("^", " ").replace("=", " ").split())
+    return " ".join(plain.casefold().translate(_PLAIN).split())
 
 
 def search_key(name: str | None, patient_id: str | None) -> str:

@@ -141,13 +141,18 @@ def _search_key(name: str | None, patient_id: str | None) -> str:
     return f"{_fold(name or '')[:384]} {_fold(patient_id or '')[:128]}".strip()
 
 
+_PLAIN = str.maketrans(
+    {"^": " ", "=": " ", "œ": "oe", "æ": "ae", "ø": "o", "đ": "d", "ł": "l"}
+)
+
+
 def _fold(text: str) -> str:
     plain = "".join(
         character
         for character in unicodedata.normalize("NFKD", text)
         if not unicodedata.combining(character)
     )
-    return " ".join(plain.casefold().replace("^", " ").replace("=", " ").split())
+    return " ".join(plain.casefold().translate(_PLAIN).split())
 
 
 def _change_result() -> None:
