@@ -32,6 +32,7 @@ from db.results import (
 from errors import MetiaError
 from orthanc.archive import Archive
 from orthanc.volume import SliceReference
+from segmentation.followup.linking import relink_study
 from segmentation.versions.drawing import (
     VERSION_PARAMETERS,
     Authorship,
@@ -330,6 +331,7 @@ def _record(
             },
             request_id=reader.request_id,
         )
+        relink_study(session, after.study_uid)
     return after
 
 

@@ -15,6 +15,7 @@ from db.engine import Engine, Session, transaction
 from db.results import Result
 from db.reviews import Change, review_result, sign_result
 from orthanc.archive import Archive
+from segmentation.followup.linking import relink_study
 from segmentation.versions.corrections import Reader, Rewriting, rewrite, summary
 
 
@@ -67,6 +68,8 @@ def change_result(
             lesions=reviews,
         )
         _note(session, change, "result-review", reader)
+        if change.before != change.after:
+            relink_study(session, change.after.study_uid)
         return change.after
 
 

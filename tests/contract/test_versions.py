@@ -298,3 +298,28 @@ def test_an_archive_that_fails_leaves_no_version(tmp_path, empty_database) -> No
     versions = desk.browser().get(f"/api/v1/results/{desk.result['id']}/versions").json
     assert len(versions["versions"]) == 1
     assert desk.save(edited(desk), [*desk.kept(), NEW]).status_code == 201
+
+
+def course_of(desk: Desk) -> dict[str, list[Any]]:
+    """Give state and size of each lesion of the visit, by the track's UID."""
+    address = f"/api/v1/studies/{desk.result['study_uid']}/course"
+    course = desk.browser().get(address).json
+    return {
+        track["tracking_uid"]: [seen["lesion_id"] for seen in track["observations"]]
+        for track in course["tracks"]
+    }
+
+
+def test_the_follow_up_counts_what_the_reader_left(desk: Desk) -> None:
+    first, second = desk.result["lesions"]
+    assert set(course_of(desk)) == {first["finding_uid"], second["finding_uid"]}
+    after = desk.save(edited(desk), [*desk.kept(), NEW]).json
+    now = by_name(after)
+    assert course_of(desk) == {one["finding_uid"]: [one["id"]] for one in now.values()}
+    drawn = now["Left frontal"]
+    reviewed = change(
+        desk, after, lesions=[{"id": drawn["id"], "review": "rejected"}]
+    ).json
+    assert drawn["finding_uid"] not in course_of(desk)
+    restore(desk, reviewed)
+    assert set(course_of(desk)) == {first["finding_uid"], second["finding_uid"]}
