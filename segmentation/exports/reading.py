@@ -22,6 +22,9 @@ from segmentation.exports.content import (
     Track,
     Visit,
 )
+from segmentation.followup.course_document import CourseView
+from segmentation.followup.course_rows import CourseRows
+from segmentation.followup.course_schemas import Course
 
 Document = Mapping[str, Any]
 _ISO_DATE = re.compile(r"\b[0-9]{4}-[0-9]{2}-[0-9]{2}\b", re.ASCII)
@@ -49,6 +52,22 @@ def read_course(document: Document, *, identifiers: bool) -> CourseContent:
         ),
         tracks=tuple(reader.track(track) for track in document["tracks"]),
     )
+
+
+def course_document(
+    rows: CourseRows, rule_set: str | None = None, study_uid: str | None = None
+) -> Document:
+    """Give a course as the API answers it.
+
+    Parameters
+    ----------
+    rule_set : str, optional
+        Criteria; those of the patient's plan where left out.
+    study_uid : str, optional
+        The visit that is asked for.
+    """
+    answer: Document = Course().dump(CourseView(rows, rule_set).document(study_uid))
+    return answer
 
 
 def visit_number(document: Document, study_uid: str) -> int | None:

@@ -226,11 +226,7 @@ class _Page:
             when = f"{words.day} {visit.day}"
         if visit.date is not None:
             when = f"{words.day_of(visit.date)} ({when})"
-        parts = [
-            words.named(
-                f"<b>{words.visit} {visit.number}/{len(self._course.visits)}</b>", when
-            )
-        ]
+        parts = [words.strong(f"{words.visit} {visit.number}/{count}", when)]
         if visit.is_baseline:
             parts.append(f"<b>{words.baseline}</b>")
         if visit.description:

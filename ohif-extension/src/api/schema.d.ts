@@ -1118,6 +1118,257 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/patients/{patient_id}/export/csv": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the course of a patient as CSV: a ZIP of all tables, or one table. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Whether patient ID, name, dates, archive UIDs and texts of readers leave; needs the role reviewer. */
+                    identifiers?: boolean;
+                    /** @description Left out: the criteria of the patient's plan. */
+                    rule_set?: "rano-bm" | "recist-1.1";
+                    /** @description Left out: a ZIP of all. */
+                    table?: "tu" | "tr" | "rs";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "text/csv": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/export/xlsx": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the course of a patient as a workbook. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Whether patient ID, name, dates, archive UIDs and texts of readers leave; needs the role reviewer. */
+                    identifiers?: boolean;
+                    /** @description Left out: the criteria of the patient's plan. */
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/export/fhir": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the course of a patient as a FHIR R4 bundle. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Whether patient ID, name, dates, archive UIDs and texts of readers leave; needs the role reviewer. */
+                    identifiers?: boolean;
+                    /** @description Left out: the criteria of the patient's plan. */
+                    rule_set?: "rano-bm" | "recist-1.1";
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/fhir+json": Record<string, never>;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}/export/pdf": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        /** Give the report of a patient: a page a visit. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Whether patient ID, name, dates, archive UIDs and texts of readers leave; needs the role reviewer. */
+                    identifiers?: boolean;
+                    /** @description Left out: the criteria of the patient's plan. */
+                    rule_set?: "rano-bm" | "recist-1.1";
+                    language?: "en" | "fr";
+                    /** @description Whether key images are read from the archive. */
+                    images?: boolean;
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/pdf": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/studies/{study_uid}/report.pdf": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        /** Give the report of one visit, beside the visits before. */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description Whether patient ID, name, dates, archive UIDs and texts of readers leave; needs the role reviewer. */
+                    identifiers?: boolean;
+                    /** @description Left out: the criteria of the patient's plan. */
+                    rule_set?: "rano-bm" | "recist-1.1";
+                    language?: "en" | "fr";
+                    /** @description Whether key images are read from the archive. */
+                    images?: boolean;
+                };
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/pdf": string;
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/results/{result_id}/export/nifti": {
         parameters: {
             query?: never;
