@@ -149,20 +149,20 @@ export class Corrections {
 export function descriptionOf(result: Result, labels: Labels, keepBoth: boolean): object {
   const lesions = new Map(result.lesions.map((lesion) => [lesion.segment_number, lesion]));
   return {
-    revision: result.revision ?? 0,
+    revision: result.revision,
     images: labels.images,
     rows: labels.rows,
     columns: labels.columns,
     segments: labels.segments.map(({ number, name }) => {
       const lesion = lesions.get(number);
-      return { number, lesion_id: lesion?.id ?? null, name: name || lesion?.name || `Lesion ${number}` };
+      return { number, lesion_id: lesion?.id ?? null, name: name.trim() || lesion?.name || nextName(result.lesions) };
     }),
     keep_both: keepBoth,
   };
 }
 
-/** "Lesion 4" where the highest number in any name is 3. */
+/** "Metastasis 4" where the highest number in any name is 3. */
 export function nextName(lesions: readonly Lesion[]): string {
   const numbers = lesions.map(({ name }) => Number(/(\d+)\s*$/.exec(name)?.[1] ?? 0));
-  return `Lesion ${Math.max(lesions.length, ...numbers) + 1}`;
+  return `Metastasis ${Math.max(lesions.length, ...numbers) + 1}`;
 }

@@ -6,14 +6,14 @@
  * Where somebody else was quicker, the present state is loaded and that is said.
  */
 import { Problem } from './api/problem';
-import type { Course, CourseVisit } from './api/course';
+import type { Course } from './api/course';
 import type { ReaderApi } from './api/reader';
 import type {
   LesionChange, LinkRequest, ReadingRequest, ReviewRequest, TrackReadingRequest, TrackRequest, Updated,
 } from './api/requests';
 import type { Lesion, Result } from './api/types';
-import { observationAt, visitOf } from './state/comparison';
-import { pause } from './state/poll';
+import { isBeingAligned, observationAt, visitOf } from './state/comparison';
+import { pause, whenVisible } from './state/poll';
 import { isActive, shownResult, type Action, type State } from './state/state';
 import type { Store } from './state/store';
 
@@ -36,25 +36,39 @@ const ALIGNING_LONGEST_MS = 180_000;
 const JOB_MS = 3000;
 
 export class Reading {
+  /** The study whose alignment is being waited for. */
+  private awaiting: string | null = null;
+
   constructor(
     private readonly api: ReaderApi,
     private readonly store: Store<State>,
     private readonly around: Surroundings,
   ) {}
 
-  /** Read the course anew; asks again while the visits are still being aligned. */
+  /** Read the course anew; goes on asking by itself while the visits are still being aligned. */
   async load(studyUid: string, signal: AbortSignal): Promise<void> {
+    const course = await this.api.course(studyUid);
+    if (signal.aborted) return;
+    this.store.set({ course });
+    if (isBeingAligned(course, studyUid)) void this.awaitAlignment(studyUid, signal);
+  }
+
+  private async awaitAlignment(studyUid: string, signal: AbortSignal): Promise<void> {
+    if (this.awaiting === studyUid) return;
+    this.awaiting = studyUid;
     const end = Date.now() + ALIGNING_LONGEST_MS;
-    for (;;) {
-      const course = await this.api.course(studyUid);
-      if (signal.aborted) return;
-      this.store.set({ course });
-      if (!isBeingAligned(course, studyUid) || Date.now() > end) return;
-      try {
+    try {
+      while (Date.now() < end && isBeingAligned(this.store.get().course, studyUid)) {
         await pause(ALIGNING_MS, signal);
-      } catch {
-        return; // another study was opened
+        await whenVisible(signal);
+        const course = await this.api.course(studyUid);
+        // A decision that is on its way brings a newer course of its own.
+        if (!signal.aborted && !this.store.get().busy) this.store.set({ course });
       }
+    } catch (error) {
+      if (!signal.aborted) this.around.fail(error);
+    } finally {
+      if (this.awaiting === studyUid) this.awaiting = null;
     }
   }
 
@@ -103,7 +117,7 @@ export class Reading {
       await this.act('undo', async () => this.take(await this.api.undoLink(course.patient.id)));
     } else if (undo?.kind === 'version' && result) {
       await this.act('undo', async (signal) => {
-        const restored = await this.api.restore(result.id, result.revision ?? 0);
+        const restored = await this.api.restore(result.id, result.revision);
         if (!signal.aborted) await this.show(restored, signal);
       });
     }
@@ -211,7 +225,7 @@ export class Reading {
     const result = shownResult(this.store.get());
     if (!result) return Promise.resolve(false);
     return this.act(action, async (signal) => {
-      const changed = await this.api.review(result.id, { ...change, revision: result.revision ?? 0 });
+      const changed = await this.api.review(result.id, { ...change, revision: result.revision });
       if (signal.aborted) return;
       this.store.set({ undo: deleted === null ? null : { kind: 'version', name: deleted } });
       await this.show(changed, signal);
@@ -284,9 +298,4 @@ export class Reading {
 export async function theirVersion(api: ReaderApi, problem: Problem): Promise<Result | null> {
   const id = problem.facts.current_result_id;
   return typeof id === 'string' ? api.result(id) : null;
-}
-
-function isBeingAligned(course: Course | null, studyUid: string): boolean {
-  const visit: CourseVisit | null = visitOf(course, studyUid);
-  return Boolean(visit?.result_id && !visit.registration && course?.visits[0] !== visit);
 }

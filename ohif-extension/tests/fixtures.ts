@@ -24,6 +24,14 @@ export function lesion(number: number, change: Partial<Lesion> = {}): Lesion {
     colour: [230, 159, 0],
     voxel_count: 500,
     warnings: [],
+    finding_uid: `2.25.9${number}`,
+    review: 'unverified',
+    diameter_3d_mm: 10,
+    diameter_3d_axis_mm: [[0, 0, 5], [10, 0, 5]],
+    measurable: true,
+    measurable_reasons: [],
+    method: 'probability-contour',
+    algorithm_type: 'AUTOMATIC',
     ...change,
   };
 }
@@ -51,6 +59,16 @@ export function result(id: string, change: Partial<Result> = {}): Result {
     device: 'cpu',
     code_version: '0',
     notice: '',
+    origin: 'model',
+    predecessor_id: null,
+    version: 1,
+    revision: 1,
+    author: null,
+    note: '',
+    spacing_mm: [1, 1, 1],
+    slice_thickness_mm: 1,
+    signed_by: null,
+    signed_at: null,
     ...change,
   };
 }

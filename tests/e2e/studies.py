@@ -13,6 +13,8 @@ from pydicom.uid import UID, EnhancedMRImageStorage, ExplicitVRLittleEndian
 from segmentation.dicom.uids import derive_uid
 from segmentation.phantoms import (
     Grid,
+    LesionSpec,
+    Pose,
     Visit,
     dicom_series,
     localizer_series,
@@ -30,10 +32,20 @@ class Study:
 
     key: str
     make: Callable[[Study], list[Dataset]]
+    date: str = "20250110"
+    patient: str = ""
+    """Several studies of one patient name it; otherwise each has one of its own."""
 
     @property
     def visit(self) -> Visit:
-        return Visit(key=f"browser-{self.key}", description=f"BRAIN {self.key.upper()}")
+        patient = (self.patient or self.key).upper()
+        return Visit(
+            key=f"browser-{self.key}",
+            date=self.date,
+            description=f"BRAIN {self.key.upper()}",
+            patient_id=f"METIA-{patient}",
+            patient_name=f"Phantom^{patient.title()}",
+        )
 
     @property
     def uid(self) -> str:
@@ -91,6 +103,37 @@ def _enhanced(study: Study) -> list[Dataset]:
     return [enhanced_from(_head(study, 128, 128)[::-1])]
 
 
+def _ball(centre_mm: tuple[float, float, float], diameter_mm: float) -> LesionSpec:
+    return LesionSpec.ball(centre_mm, diameter_mm)
+
+
+_LEFT, _RIGHT = (30.0, -20.0, 20.0), (-32.0, 10.0, 25.0)
+_BACK, _LATE = (25.0, 45.0, 15.0), (-28.0, -35.0, 30.0)
+# One lesion shrinks, one grows, one is gone at the second visit, one is new there.
+COURSE_LESIONS = (
+    (_ball(_LEFT, 18), _ball(_RIGHT, 12), _ball(_BACK, 9)),
+    (_ball(_LEFT, 12), _ball(_RIGHT, 15), _ball(_LATE, 11)),
+    (_ball(_LEFT, 10), _ball(_RIGHT, 20), _ball(_LATE, 13)),
+)
+# The head lies otherwise at each visit.
+COURSE_POSES = (
+    Pose(),
+    Pose(rotation_deg=(6.0, -3.0, 8.0), shift_mm=(6.0, -5.0, 4.0)),
+    Pose(rotation_deg=(-3.0, 2.0, -5.0), shift_mm=(-4.0, 3.0, -2.0)),
+)
+COURSE_GRID = Grid((80, 128, 128), (2.4, 1.875, 1.875))
+
+
+def _course(number: int) -> Callable[[Study], list[Dataset]]:
+    def make(study: Study) -> list[Dataset]:
+        head = make_head(
+            COURSE_GRID, COURSE_LESIONS[number], pose=COURSE_POSES[number], seed=7
+        )
+        return dicom_series(head, visit=study.visit)
+
+    return make
+
+
 SQUARE = Study("square", _square)
 ODD = Study("odd", _odd)
 QUEUE = Study("queue", _queue)
@@ -98,7 +141,24 @@ NOTHING = Study("nothing", _nothing)
 GAP = Study("gap", _gap)
 UNSUITABLE = Study("unsuitable", _unsuitable)
 ENHANCED = Study("enhanced", _enhanced)
-ALL = (SQUARE, ODD, QUEUE, NOTHING, GAP, UNSUITABLE, ENHANCED)
+CORRECTED = Study("corrected", _queue)
+SHARED = Study("shared", _queue)
+COURSE = tuple(
+    Study(f"course{number + 1}", _course(number), date, "course")
+    for number, date in enumerate(("20250110", "20250321", "20250530"))
+)
+ALL = (
+    SQUARE,
+    ODD,
+    QUEUE,
+    NOTHING,
+    GAP,
+    UNSUITABLE,
+    ENHANCED,
+    CORRECTED,
+    SHARED,
+    *COURSE,
+)
 
 
 def enhanced_from(classic: Sequence[Dataset]) -> Dataset:

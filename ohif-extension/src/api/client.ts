@@ -85,7 +85,7 @@ export class ApiClient implements Api {
   async activeJob(studyUid: string): Promise<Job | null> {
     const { jobs } = await this.json<{ jobs: Job[] }>(`/jobs?study_uid=${segment(studyUid)}&limit=50`);
     // Aligning a patient's visits is a job too, but none that a reader waits for.
-    return jobs.find((job) => isActive(job) && job.kind === 'segment') ?? null;
+    return jobs.find((job) => isActive(job) && job.kind !== 'follow') ?? null;
   }
 
   cancel(id: string): Promise<Job> {

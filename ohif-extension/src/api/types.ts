@@ -13,14 +13,6 @@ export type Reason = Schemas['Reason'];
 export type SeriesCandidate = Schemas['Candidate'];
 export type StudySeries = Schemas['SeriesChoice'];
 export type Job = Schemas['Job'];
-export type Lesion = Schemas['Lesion'] & { review?: string; finding_uid?: string };
-export type Result = Omit<Schemas['Result'], 'lesions'> & {
-  lesions: Lesion[];
-  revision?: number;
-  version?: number;
-  origin?: string;
-  predecessor_id?: string | null;
-  author?: string | null;
-  author_name?: string | null;
-};
+export type Lesion = Schemas['Lesion'];
+export type Result = Schemas['Result'];
 export type Model = Schemas['Model'];

@@ -1,7 +1,7 @@
 /** What the criteria propose for this visit, and why. */
 import type { CourseVisit } from '../api/course';
 import { millimetres } from '../format';
-import { courseIsOf, previousVisit, visitOf } from '../state/comparison';
+import { courseIsOf, isBeingAligned, visitOf } from '../state/comparison';
 import { shownResult } from '../state/state';
 import { canDecide, type PartProps } from './context';
 
@@ -24,6 +24,13 @@ export function Assessment(part: PartProps) {
           {words.t('result.use')}
         </button>
       </div>
+    );
+  }
+  if (isBeingAligned(state.course, visit.study_uid)) {
+    return (
+      <p className="metia-small" role="status" data-cy="metia-aligning">
+        {words.t('assess.aligning')}
+      </p>
     );
   }
   const assessment = visit.assessment;
@@ -49,7 +56,9 @@ export function Assessment(part: PartProps) {
         )}
       </p>
       <Numbers visit={visit} {...part} />
-      {previousVisit(state.course, state.studyUid) && <Aligned visit={visit} {...part} />}
+      {visit.registration?.accepted === false && (
+        <p className="metia-warning" data-cy="metia-unaligned">{words.t('assess.unaligned')}</p>
+      )}
       <Why visit={visit} {...part} />
     </div>
   );
@@ -80,14 +89,6 @@ function Numbers({ visit, words, terms }: PartProps & { visit: CourseVisit }) {
       )}
     </dl>
   );
-}
-
-function Aligned({ visit, words }: PartProps & { visit: CourseVisit }) {
-  if (!visit.registration) {
-    return <p className="metia-small" role="status">{words.t('assess.aligning')}</p>;
-  }
-  if (visit.registration.accepted) return null;
-  return <p className="metia-warning" data-cy="metia-unaligned">{words.t('assess.unaligned')}</p>;
 }
 
 function Why({ visit, state, words, terms }: PartProps & { visit: CourseVisit }) {

@@ -127,7 +127,7 @@ function Unsaved({ state, controller, words }: PartProps) {
 /** Somebody else saved or decided first: say who, and let the reader choose. */
 export function ConflictCard({ conflict, state, controller, words }: PartProps & { conflict: Conflict }) {
   const { theirs, voxels } = conflict;
-  const who = theirs?.author_name || theirs?.author;
+  const who = theirs?.author;
   const blocked = !canDecide(state);
   return (
     <div className="metia-problem" role="alert" data-cy="metia-conflict">

@@ -169,7 +169,7 @@ function Single({ row, words }: RowProps) {
         {millimetres(lesion.longest_diameter_mm, language)} × {millimetres(lesion.perpendicular_diameter_mm, language)}
       </td>
       <td>{millilitres(lesion.volume_ml, language)}</td>
-      <td>{percent(lesion.probability, language)}</td>
+      <td>{lesion.probability === null ? '–' : percent(lesion.probability, language)}</td>
     </>
   );
 }

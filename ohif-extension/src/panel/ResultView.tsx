@@ -55,13 +55,9 @@ const hasRows = ({ state }: PartProps, result: Result) => comparisonRows(state.c
 
 function label(result: Result, { words }: PartProps): string {
   const made = dateTime(result.created_at, words.language);
-  if (result.origin === 'import') return `${made} · ${words.t('result.import')}`;
-  const author = result.author_name || result.author;
-  if (result.origin === 'reader') {
-    const version = words.t('result.version', { version: result.version ?? 1 });
-    return [made, version, author ? words.t('result.by', { name: author }) : ''].filter(Boolean).join(' · ');
-  }
-  return `${made} · ${result.model.name} ${result.model.version}`;
+  if (result.origin === 'model') return `${made} · ${result.model?.name ?? ''} ${result.model?.version ?? ''}`;
+  const what = result.origin === 'import' ? words.t('result.import') : words.t('result.version', { version: result.version });
+  return [made, what, result.author ? words.t('result.by', { name: result.author }) : ''].filter(Boolean).join(' · ');
 }
 
 function Heading({ result, ...part }: PartProps & { result: Result }) {
@@ -74,7 +70,7 @@ function Heading({ result, ...part }: PartProps & { result: Result }) {
         <span className={`metia-badge metia-badge-${result.state}`} data-cy="metia-state">
           {words.say('result.state', result.state, 'result.state.unverified')}
         </span>
-        {result.model.demonstration && (
+        {result.model?.demonstration && (
           <span className="metia-badge metia-badge-warn">{words.t('model.demonstration.short')}</span>
         )}
       </p>

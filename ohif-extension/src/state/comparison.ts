@@ -41,6 +41,12 @@ export function previousVisit(course: Course | null, studyUid: string | null): C
   return visits.slice(0, Math.max(0, index)).reverse().find((visit) => visit.result_id !== null) ?? null;
 }
 
+/** Whether the visit still has to be lined up with the ones before: links come by themselves. */
+export function isBeingAligned(course: Course | null, studyUid: string): boolean {
+  const visit = visitOf(course, studyUid);
+  return Boolean(visit?.result_id && !visit.registration && course?.visits[0] !== visit);
+}
+
 export function direction(change_mm: number): Change {
   if (Math.abs(change_mm) < EQUAL_MM) return 'equal';
   return change_mm > 0 ? 'larger' : 'smaller';
@@ -64,10 +70,11 @@ export function comparisonRows(course: Course | null, result: Result): Row[] {
     if (!lesion && !hasSomething(before) && !now?.reading?.state) continue;
     rows.push(rowOf(track, now, before, lesion));
   }
+  const waits = !isBeingAligned(course, result.study_uid);
   const unlinked = new Set(visitOf(course, result.study_uid)?.unlinked.map((it) => it.lesion_id));
   for (const lesion of lesions.values()) {
     const row = rowOf(null, null, null, lesion);
-    rows.push(unlinked.has(lesion.id) ? { ...row, status: ['pending', ...row.status] } : row);
+    rows.push(waits && unlinked.has(lesion.id) ? { ...row, status: ['pending', ...row.status] } : row);
   }
   return rows.sort(byNeed);
 }
