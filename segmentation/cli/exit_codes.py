@@ -35,6 +35,7 @@ _BY_CODE: dict[str, Exit] = {
     "not-found": Exit.USAGE,
     "input-unreadable": Exit.INPUT,
     "output-exists": Exit.USAGE,
+    "export-impossible": Exit.INPUT,
     "input-ambiguous": Exit.SERIES,
     "no-suitable-series": Exit.SERIES,
     "series-not-found": Exit.SERIES,

@@ -32,10 +32,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     ),
     "models": ("segmentation.cli.models:models", "The installed models."),
     "rano": ("segmentation.followup.command:rano", "Response by RANO-BM, from a file."),
+    "export": (
+        "segmentation.cli.export:export",
+        "Write a patient's course or a visit to files: CSV, PDF, FHIR, NIfTI ...",
+    ),
     "jobs": ("segmentation.cli.jobs:jobs", "The jobs of the service."),
     "user": ("segmentation.cli.users:user", "The people who may log in."),
     "db": ("segmentation.cli.database:database", "The database of the service."),
     "sample": ("segmentation.cli.sample:sample", "Synthetic studies to try things on."),
+    "dataset": (
+        "segmentation.cli.dataset:dataset",
+        "Cases to train on, from DICOM files or judged results.",
+    ),
     "train": (
         "segmentation.cli.training:train",
         "Train or fine-tune a network.",
