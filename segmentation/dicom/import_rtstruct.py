@@ -47,8 +47,9 @@ _ORGAN_NAME = re.compile(
     r"lacrimal|parotid|spinal|cord|isodose|avoid|nerve|retina|cornea|o?edema|bolus)",
     re.I,
 )
-_OFF_SLICE = 0.25
-"""Slice distances that a corner may lie off its slice."""
+_OFF_SLICE_MM, _OFF_SLICE = 0.2, 0.25
+"""How far a corner may lie off its slice, in millimetres and in slice distances: what
+rounding does, and the jitter of slices that the loader allows."""
 _MOST_CORNERS = 5_000_000
 _CLOSED = {"CLOSED_PLANAR": False, "CLOSEDPLANAR_XOR": True, "CLOSED_PLANAR_XOR": True}
 """Geometric types that enclose something, and whether by exclusive or."""
@@ -203,7 +204,8 @@ def _off_slice(slices: NDArray[np.float64], source: LoadedSeries) -> bool:
     nearest = np.rint(slices)
     last = source.volume.spatial_shape[0] - 1
     outside = (nearest < 0) | (nearest > last)
-    return bool((np.abs(slices - nearest) > _OFF_SLICE).any() or outside.any())
+    allowed = min(_OFF_SLICE, _OFF_SLICE_MM / source.volume.spacing[0])
+    return bool((np.abs(slices - nearest) > allowed).any() or outside.any())
 
 
 def _indices(contour: Dataset, source: LoadedSeries) -> NDArray[np.float64]:

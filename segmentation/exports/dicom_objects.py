@@ -9,6 +9,7 @@ name the patient, as the images do. Safe between threads.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, cast, get_args
@@ -20,6 +21,7 @@ from db.patients import key_of_study
 from db.results import Lesion, Result, get_result
 from errors import MetiaError
 from orthanc.archive import Archive, StoreReceipt
+from orthanc.dicomweb import encode_part10, parse_part10
 from orthanc.volume import LoadedSeries, load_series
 from segmentation.dicom.rtstruct import AlgorithmType, Structure, build_rtstruct
 from segmentation.dicom.sr import (
@@ -34,6 +36,7 @@ from segmentation.exports.nifti import read_labels
 from segmentation.exports.reading import read_course
 from segmentation.followup.course_document import CourseView
 from segmentation.followup.course_rows import load_course
+from segmentation.followup.course_schemas import Course
 
 Format = Literal["sr", "rtstruct", "seg"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -92,7 +95,7 @@ def load_material(engine: Engine, archive: Archive, result_id: str) -> Material:
     with reading(engine) as session:
         result = get_result(session, result_id)
         rows = load_course(session, key_of_study(session, result.study_uid))
-    document = CourseView(rows).document(result.study_uid)
+    document = Course().dump(CourseView(rows).document(result.study_uid))
     # The objects name the patient: whoever may have them may have all of it.
     course = read_course(document, identifiers=True)
     images = archive.fetch_series(result.study_uid, result.series_uid)
@@ -271,7 +274,8 @@ def store_objects(
         stored = archive.fetch_instance(
             study_uid, receipt.series_uid, receipt.sop_instance_uid
         )
-        if _content(stored) != _content(made):
+        sent = parse_part10(io.BytesIO(encode_part10(made)))
+        if _content(stored) != _content(sent):
             raise MetiaError(
                 "archive-mismatch", "An object of this UID is stored, but another one."
             )

@@ -38,6 +38,7 @@ from segmentation.dicom.seg_versions import (
     identify_drawn,
     identify_version,
 )
+from segmentation.followup.linking import relink_study
 from segmentation.lesions import LesionMap, measure_segments
 from segmentation.measurability import slice_distance_mm
 from segmentation.pipeline import stated_thickness_mm, store_and_compare
@@ -244,6 +245,7 @@ def _record(
             },
             request_id=reader.request_id,
         )
+        relink_study(session, taken.study_uid)
     return result
 
 
