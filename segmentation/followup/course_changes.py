@@ -37,31 +37,21 @@ from db.visits import (
 )
 from errors import MetiaError
 from segmentation.followup.course import day_of, patient_case
-from segmentation.followup.course_rows import load_course
-from segmentation.followup.relinking import relink
-from segmentation.followup.sightings import live_lesions
+from segmentation.followup.course_rows import live_lesions, load_course
+from segmentation.followup.linking import relink
 from segmentation.versions.corrections import Reader
 
 _NOT_KEPT = frozenset(
     {
         "note",
         "text",
-        "date",
-        "treated_on",
-        "treatment_start",
-        "immunotherapy_start",
         "baseline_study_uid",
         "resets",
         "study_uid",
-        "updated_at",
-        "created_at",
-        "at",
-        "author",
-        "by",
         "patient_key",
     }
 )
-"""Texts, days and identifiers of the archive, of which the audit keeps no value."""
+"""Texts and identifiers of the archive: of these, as of days, no value is kept."""
 
 
 def change_plan(
@@ -374,4 +364,8 @@ def _note(
 def _kept(values: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if values is None:
         return None
-    return {name: value for name, value in values.items() if name not in _NOT_KEPT}
+    return {
+        name: value
+        for name, value in values.items()
+        if name not in _NOT_KEPT and not isinstance(value, date)
+    }

@@ -16,7 +16,7 @@ from db.visits import Visit
 from segmentation.followup.assess import assess
 from segmentation.followup.case import Clinical, SteroidUse
 from segmentation.followup.course import LEFT_OUT, PatientCase, day_of, patient_case
-from segmentation.followup.course_rows import CourseRows
+from segmentation.followup.course_rows import CourseRows, live_lesions
 from segmentation.followup.course_tracks import track_documents
 from segmentation.followup.document import protocol_document
 from segmentation.followup.figures import percent, rounded
@@ -31,7 +31,6 @@ from segmentation.followup.results import (
     Volumetric,
 )
 from segmentation.followup.rules import RuleSet, rule_sets
-from segmentation.followup.sightings import live_lesions
 from segmentation.followup.text import CATEGORY_WORDS
 from settings import RESEARCH_NOTICE
 

@@ -15,6 +15,7 @@ from db.links import Decision, list_decisions
 from db.patients import PatientRecord, get_patient
 from db.plans import Event, Plan, get_plan, list_events
 from db.registrations import Registration, list_registrations
+from db.results import Lesion, Result
 from db.tracks import PatientTracks, load_tracks
 from db.visits import Visit, load_visits
 
@@ -53,6 +54,17 @@ class CourseRows:
 def reference_visit(visits: tuple[Visit, ...]) -> Visit | None:
     """Give the earliest visit with a result; None where there is none."""
     return next((visit for visit in visits if visit.result is not None), None)
+
+
+def live_lesions(result: Result | None) -> dict[str, Lesion]:
+    """Give the lesions of a result that count, by finding UID."""
+    if result is None:
+        return {}
+    return {
+        lesion.finding_uid: lesion
+        for lesion in result.lesions
+        if lesion.review != "rejected"
+    }
 
 
 def load_course(session: Session, patient_key: str) -> CourseRows:

@@ -17,7 +17,8 @@ from db.results import Lesion, Result
 from db.tracks import Member, Track, TrackReading
 from db.visits import Visit
 from segmentation.followup.case import Certainty, Observation, State
-from segmentation.followup.course_rows import CourseRows
+from segmentation.followup.course_rows import CourseRows, live_lesions
+from segmentation.followup.linking import absorbed_tracks
 from segmentation.measurability import BORDER, slice_distance_mm, tenths
 
 _GONE_INTO_OTHERS = (State.MERGED, State.SPLIT)
@@ -67,17 +68,6 @@ class Sightings:
     pending: dict[str, int] = field(default_factory=dict)
 
 
-def live_lesions(result: Result | None) -> dict[str, Lesion]:
-    """Give the lesions of a result that count, by finding UID."""
-    if result is None:
-        return {}
-    return {
-        lesion.finding_uid: lesion
-        for lesion in result.lesions
-        if lesion.review != "rejected"
-    }
-
-
 def sightings_of(
     rows: CourseRows, names: Mapping[str, str], too_small_tenths_mm: int
 ) -> Sightings:
@@ -115,31 +105,46 @@ class _Table:
         }
         self.pending = dict.fromkeys(self._live, 0)
         self._members: dict[tuple[str, str], Member] = {}
+        self._ended: dict[tuple[str, str], Observation] = {}
         for member in rows.tracks.members:
             if member.finding_uid in self._live.get(member.study_uid, {}):
                 self._members[member.track_id, member.study_uid] = member
                 self.pending[member.study_uid] += member.state == "pending"
+        self._note_fusions()
+        self._note_splits()
+
+    def _note_fusions(self) -> None:
+        """Note where lesions ended in the finding of another."""
+        for (into, study), member in self._members.items():
+            for track in absorbed_tracks(member):
+                if track in self._names:
+                    name = self._names[track]
+                    fused = Observation(name, State.MERGED, into=self._names[into])
+                    self._ended[track, study] = _if_settled(fused, member)
+
+    def _note_splits(self) -> None:
+        """Note where the first fragments of a lesion were seen."""
+        split: set[str] = set()
+        for visit in self._rows.visits:
+            for fragment in self._rows.tracks.tracks:
+                parent = fragment.split_from or ""
+                member = self._members.get((fragment.id, visit.study_uid))
+                if parent in self._names and member and parent not in split:
+                    split.add(parent)
+                    apart = Observation(self._names[parent], State.SPLIT)
+                    place = parent, visit.study_uid
+                    self._ended.setdefault(place, _if_settled(apart, member))
 
     def follow(self, track: Track) -> Iterator[Sighting]:
         """Go through the visits in order: what is fused or split stays so."""
         carried: Observation | None = None
-        fell_apart_at = self._first_fragments(track)
         for visit in self._rows.visits:
-            if visit.study_uid == fell_apart_at:
-                carried = carried or Observation(self._names[track.id], State.SPLIT)
+            carried = self._ended.get((track.id, visit.study_uid), carried)
             sighting = self._sight(track, visit, carried)
-            gone = sighting.state in _GONE_INTO_OTHERS
-            carried = sighting.observation if gone else None
+            seen = sighting.observation
+            stays = seen.state in _GONE_INTO_OTHERS or seen is carried
+            carried = seen if stays else None
             yield sighting
-
-    def _first_fragments(self, track: Track) -> str | None:
-        """Give the visit at which fragments of a lesion were first seen."""
-        fragments = [t.id for t in self._rows.tracks.tracks if t.split_from == track.id]
-        for visit in self._rows.visits:
-            found = (self._members.get((name, visit.study_uid)) for name in fragments)
-            if any(member and member.state != "pending" for member in found):
-                return visit.study_uid
-        return None
 
     def _sight(
         self, track: Track, visit: Visit, carried: Observation | None
@@ -231,6 +236,13 @@ class _Table:
         if self.pending[visit.study_uid] or self.unlinked[visit.study_uid]:
             return "link_pending"
         return ""
+
+
+def _if_settled(ended: Observation, member: Member) -> Observation:
+    """Leave open what became of a lesion while the link that says so waits."""
+    if member.state != "pending":
+        return ended
+    return Observation(ended.lesion, State.NOT_ASSESSED, reason="link_pending")
 
 
 def _with_reading(seen: Observation, reading: TrackReading | None) -> Observation:

@@ -305,6 +305,23 @@ def test_fused_lesions_stay_fused() -> None:
     assert visits_of(course_document(rows))[1]["sum_mm"] == 30.0
 
 
+def test_lesion_that_ended_in_another_has_fused_once_a_reader_confirms() -> None:
+    def rows(state: str) -> CourseRows:
+        plain = patient(scan(1, A=20.0, B=12.0), scan(2, A=30.0), scan(3, A=31.0))
+        b = next(t.id for t in plain.tracks.tracks if t.label == "B")
+        members = tuple(
+            replace(m, relation="merge", state=state, reason=f"far merge:{b}")
+            if m.study_uid == study(2)
+            else m
+            for m in plain.tracks.members
+        )
+        return replace(plain, tracks=replace(plain.tracks, members=members))
+
+    assert states(rows("confirmed"), "B") == ["measured", "merged", "merged"]
+    assert visits_of(course_document(rows("confirmed")))[2]["sum_mm"] == 31.0
+    assert states(rows("pending"), "B") == ["measured", "link_pending", "link_pending"]
+
+
 def test_fragments_take_the_place_of_a_lesion() -> None:
     rows = patient(
         scan(1, A=20.0),
@@ -339,6 +356,18 @@ def test_fragment_that_waits_splits_nothing_yet() -> None:
         pending=((2, "A1"),),
     )
     assert states(rows, "A") == ["measured", "link_pending"]
+
+
+def test_split_that_waits_stays_open_at_later_visits() -> None:
+    rows = patient(
+        scan(1, A=20.0),
+        scan(2, A1=8.0),
+        scan(3, A1=8.0),
+        tracks={"A": {}, "A1": {"split_from": "A"}},
+        pending=((2, "A1"),),
+    )
+    assert states(rows, "A") == ["measured", "link_pending", "link_pending"]
+    assert categories(rows)[2] == "NE"
 
 
 def test_nothing_is_derived_that_only_a_reader_knows() -> None:
