@@ -113,15 +113,16 @@ export class Reading {
   async undo(): Promise<void> {
     const { undo, course } = this.store.get();
     const result = shownResult(this.store.get());
+    let done = false;
     if (undo?.kind === 'link' && course) {
-      await this.act('undo', async () => this.take(await this.api.undoLink(course.patient.id)));
+      done = await this.act('undo', async () => this.take(await this.api.undoLink(course.patient.id)));
     } else if (undo?.kind === 'version' && result) {
-      await this.act('undo', async (signal) => {
+      done = await this.act('undo', async (signal) => {
         const restored = await this.api.restore(result.id, result.revision);
         if (!signal.aborted) await this.show(restored, signal);
       });
     }
-    if (!this.store.get().problem) this.store.set({ undo: null });
+    if (done) this.store.set({ undo: null });
   }
 
   changeTrack(trackId: string, change: Omit<TrackRequest, 'revision'>): Promise<boolean> {
