@@ -162,6 +162,12 @@ export class Controller {
     }
   }
 
+  /** Go to the course of the patient of the open study. */
+  followUp(): void {
+    const { studyUid } = this.store.get();
+    if (studyUid) this.viewer.openFollowUp(studyUid);
+  }
+
   async logOut(): Promise<void> {
     try {
       await this.api.logOut();

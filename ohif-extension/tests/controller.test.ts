@@ -46,6 +46,16 @@ describe('opening a study', () => {
     expect(viewer.goTo).toHaveBeenCalledWith(expect.anything(), expect.objectContaining({ id: asked?.id }));
   });
 
+  it('leads to the follow-up of its patient', async () => {
+    const { viewer, controller } = setUp();
+    controller.followUp();
+    expect(viewer.openFollowUp).not.toHaveBeenCalled();
+    controller.enter();
+    await settle();
+    controller.followUp();
+    expect(viewer.openFollowUp).toHaveBeenCalledWith(STUDY);
+  });
+
   it('takes up the job that is running, as after a reload', async () => {
     const { api, store, controller } = setUp({ active: job() });
     controller.enter();

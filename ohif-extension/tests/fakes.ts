@@ -80,6 +80,7 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
     leaveCompare: vi.fn(),
     activate: vi.fn(),
     beginLesion: vi.fn(async () => undefined),
+    openFollowUp: vi.fn(),
     openPanel: vi.fn(),
     openTools: vi.fn(),
     freeze: vi.fn(),

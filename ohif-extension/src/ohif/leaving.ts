@@ -1,8 +1,8 @@
 /** Asking before a page with unsaved outlines is left. */
-const WAY_BACK = '[data-cy="return-to-work-list"]';
+const WAY_BACK = '[data-cy="return-to-work-list"], [data-cy="metia-followup"]';
 
 /**
- * Ask where the browser or the viewer's own way back would leave; gives the way to stop.
+ * Ask where the browser or the viewer's own way back, or ours to the follow-up, would leave; gives the way to stop.
  *
  * @param unsaved whether there is anything to lose just now
  * @param ask whether the reader wants to leave all the same

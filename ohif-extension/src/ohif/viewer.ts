@@ -6,6 +6,7 @@
  */
 import { localProblem } from '../api/problem';
 import type { Lesion, Result } from '../api/types';
+import { studyFollowup } from '../followup/places';
 import { LESION_PARAMETER, PANEL_ID, SEGMENTATION_PANEL_ID } from '../id';
 import { CURRENT_VIEWPORT, PRIOR_VIEWPORT, SideBySide } from './compare';
 import { hideDiameters, showDiameters } from './diameters';
@@ -44,6 +45,8 @@ export interface Viewer {
   readonly editor: Editor;
   openPanel(): void;
   openTools(): void;
+  /** Leave for the follow-up page of the patient of a study. */
+  openFollowUp(studyUid: string): void;
   /** As `guardLeaving`. */
   guard(unsaved: () => boolean, ask: () => boolean): () => void;
   /** Keep the images from being drawn on, or let them be drawn on again. */
@@ -223,6 +226,10 @@ export class OhifViewer implements Viewer {
     const seg = this.segDisplaySet(result);
     if (seg) this.services.segmentationService.setActiveSegmentation(viewportId, seg.displaySetInstanceUID);
     await this.editor.begin(result, viewportId, name);
+  }
+
+  openFollowUp(studyUid: string): void {
+    this.host.commandsManager.run('navigateHistory', { to: studyFollowup(studyUid) });
   }
 
   openPanel(): void {

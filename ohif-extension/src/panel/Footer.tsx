@@ -1,7 +1,7 @@
-/** Who is logged in, and the way out. */
+/** Who is logged in, and the ways out: to the follow-up of the patient, and for good. */
 import type { PartProps } from './context';
 
-export function Footer({ state, controller, words }: PartProps) {
+export function Footer({ state, controller, words, terms }: PartProps) {
   const { user } = state;
   if (!user || state.session !== 'open') return <footer className="metia-footer" />;
   return (
@@ -10,6 +10,9 @@ export function Footer({ state, controller, words }: PartProps) {
         {user.display_name || user.name}
         <span className="metia-badge">{words.t(`role.${user.role}`)}</span>
       </span>
+      <button type="button" className="metia-link" data-cy="metia-followup" onClick={() => controller.followUp()}>
+        {terms.t('page.title')}
+      </button>
       <button type="button" className="metia-link" data-cy="metia-logout" onClick={() => void controller.logOut()}>
         {words.t('button.logout')}
       </button>

@@ -93,6 +93,8 @@ describe('a lesion line', () => {
     expect(lineOf(seen(1, 0), seen(2, null))).toBeUndefined();
     const undated = course([visit(1, null)], [track('M1', [seen(1, 12)])]);
     expect(lesionLines(undated, 'diameter')).toEqual([]);
+    const twice = visit(1, DAYS[0]!, { left_out: { code: 'same-day', text: '' } });
+    expect(lesionLines(course([twice], [track('M1', [seen(1, 12)])]), 'diameter')).toEqual([]);
   });
 });
 

@@ -1,22 +1,12 @@
 /** What leaves: files made by the service, and the page on paper. */
 import { useState } from 'react';
 import { asProblem, type Problem } from '../../api/problem';
+import { saveFile } from '../../panel/saveFile';
 import type { ExportFormat } from '../client';
 import type { PatientProps } from './PatientView';
 import { ProblemNote } from './ProblemNote';
 
 const FORMATS: readonly ExportFormat[] = ['pdf', 'csv', 'xlsx', 'fhir'];
-
-/** Hand a file to the browser as if a link to it had been followed. */
-function save(name: string, content: Blob): void {
-  const address = URL.createObjectURL(content);
-  const link = document.createElement('a');
-  link.href = address;
-  link.download = name;
-  link.click();
-  // The browser reads the address after the click has been handled.
-  setTimeout(() => URL.revokeObjectURL(address), 10_000);
-}
 
 export function Exports({ course, client, words }: Pick<PatientProps, 'course' | 'client' | 'words'>) {
   const [running, setRunning] = useState<ExportFormat | null>(null);
@@ -26,7 +16,7 @@ export function Exports({ course, client, words }: Pick<PatientProps, 'course' |
     setProblem(null);
     try {
       const { name, content } = await client.export(course.patient.id, format);
-      save(name, content);
+      saveFile(content, name);
     } catch (error) {
       setProblem(asProblem(error));
     } finally {

@@ -98,6 +98,7 @@ const VisitRow = memo(function VisitRow({ course, visit, chosen, choose, setHigh
             ({words.size(visit.sum_mm, 'diameter')})
           </span>
         )}
+        {visit.is_nadir && <span className="mfu-tag">{words.t('chart.nadir')}</span>}
         <span className="mfu-small">{words.size(visit.sum_volume_ml, 'volume')}</span>
         {visit.change_from_baseline_percent !== null && (
           <span className="mfu-small" title={words.t('table.baseline')}>

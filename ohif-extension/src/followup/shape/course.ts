@@ -45,9 +45,10 @@ export interface DatedVisit {
   time: number;
 }
 
-/** Visits that have a date, oldest first. */
+/** Visits with a place on the axis of time, oldest first; those left out are in the table only. */
 export function datedVisits(course: Pick<Course, 'visits'>): DatedVisit[] {
   return course.visits
+    .filter((visit) => visit.left_out === null)
     .flatMap((visit) => {
       const time = timeOf(visit.date);
       return time === null ? [] : [{ visit, time }];
