@@ -118,7 +118,7 @@ class UnetrInference:
     def with_profile(self, profile: Profile) -> UnetrInference:
         """Give the same loaded network with another way of preparing images."""
         other = copy.copy(self)
-        other._profile = profile  # noqa: SLF001 - its own class
+        other._profile = profile
         return other
 
     def predict(

@@ -48,11 +48,18 @@ def load_case(image: Path, contour: Path) -> tuple[hd.Volume, NDArray[np.bool_]]
         return _from_nifti(image, contour)
     drawn = _read_object(contour)
     with dicom_folder(image) as folder:
-        source = load_series(
-            load_images(_series_of(find_series(folder), referenced_series(drawn))),
-            require_head_t1=False,
-        )
-    return source.volume, _inside(source, drawn)
+        source, inside = load_drawn(find_series(folder), drawn)
+    return source.volume, inside
+
+
+def load_drawn(
+    files: LocalFiles, drawn: pydicom.Dataset
+) -> tuple[LoadedSeries, NDArray[np.bool_]]:
+    """Load the series among `files` that an object was drawn on, and the drawing."""
+    images = load_images(_series_of(files, referenced_series(drawn)))
+    source = load_series(images, require_head_t1=False)
+    inside: NDArray[np.bool_] = np.asarray(read_import(drawn, source).labels.array) > 0
+    return source, inside
 
 
 def _from_nifti(image: Path, contour: Path) -> tuple[hd.Volume, NDArray[np.bool_]]:
@@ -82,8 +89,3 @@ def _series_of(files: LocalFiles, wanted: tuple[str, ...]) -> LocalSeries:
     raise MetiaError(
         "series-not-found", "The folder lacks the series that the contour was drawn on."
     )
-
-
-def _inside(source: LoadedSeries, drawn: pydicom.Dataset) -> NDArray[np.bool_]:
-    inside: NDArray[np.bool_] = np.asarray(read_import(drawn, source).labels.array) > 0
-    return inside

@@ -180,7 +180,7 @@ class TrainingConfiguration(Configuration):
     validation: ValidationConfiguration = ValidationConfiguration()
     checkpoint_every_steps: Steps = 200
     log_every_steps: Steps = 10
-    logger: Literal["auto", "tensorboard", "csv"] = "auto"
+    logger: Literal["tensorboard", "csv", "wandb", "mlflow"] = "tensorboard"
     export: ExportConfiguration
 
     @model_validator(mode="after")

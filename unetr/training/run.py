@@ -25,7 +25,13 @@ from pytorch_lightning.callbacks import (
     ModelCheckpoint,
     TQDMProgressBar,
 )
-from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger
+from pytorch_lightning.loggers import (
+    CSVLogger,
+    Logger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 
 from errors import MetiaError
 from unetr.training.configuration import TrainingConfiguration
@@ -289,11 +295,19 @@ def _callbacks(
 def _logger(configuration: TrainingConfiguration, output: Path, step: int) -> Logger:
     version = f"from-step-{step}"
     wish = configuration.logger
-    installed = any(
-        importlib.util.find_spec(name) for name in ("tensorboard", "tensorboardX")
-    )
-    if wish == "tensorboard" and not installed:
-        raise MetiaError("configuration-invalid", "TensorBoard is not installed.")
-    if wish == "csv" or not installed:
+    if wish == "csv":
         return CSVLogger(output, name="log", version=version)
+    if importlib.util.find_spec(wish) is None:
+        raise MetiaError(
+            "configuration-invalid", f"The package {wish} is not installed."
+        )
+    if wish == "wandb":
+        return WandbLogger(f"{output.name}-{version}", output, project="metia")
+    if wish == "mlflow":
+        return MLFlowLogger(
+            "metia",
+            f"{output.name}-{version}",
+            # Beside the run, unless MLFLOW_TRACKING_URI names a server.
+            save_dir=str(output / "mlruns"),
+        )
     return TensorBoardLogger(output, name="log", version=version)
