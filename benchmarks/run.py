@@ -13,7 +13,13 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-BENCHMARKS = ("overhead", "responsiveness", "archive_pull", "measurement_error")
+BENCHMARKS = (
+    "overhead",
+    "responsiveness",
+    "archive_pull",
+    "measurement_error",
+    "patient_rows",
+)
 
 
 def main() -> int:

@@ -8,6 +8,7 @@ Removing one is ``db.erasure``. Functions take a ``Session``.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -149,7 +150,7 @@ def find_patients(
     MetiaError
         ``invalid-input`` for a cursor of no patient.
     """
-    query = _summaries().order_by(PatientRow.search_key, PatientRow.id)
+    query = select(PatientRow).where(_HAS_VISIT)
     for word in fold(search).split():
         query = query.where(PatientRow.search_key.contains(word, autoescape=True))
     if cursor is not None:
@@ -162,46 +163,62 @@ def find_patients(
                 (PatientRow.search_key == last.search_key) & (PatientRow.id > last.id),
             )
         )
-    found = [
-        _summary(row, visits, first, last)
-        for row, visits, first, last in session.execute(query.limit(limit + 1))
-    ]
-    page = tuple(found[:limit])
-    return page, page[-1].id if page and len(found) > limit else None
+    query = query.order_by(PatientRow.search_key, PatientRow.id).limit(limit + 1)
+    rows = session.scalars(query).all()
+    page = _summarise(session, rows[:limit])
+    return page, page[-1].id if page and len(rows) > limit else None
 
 
 def untouched_patients(session: Session, *, days: float) -> tuple[PatientSummary, ...]:
     """List the patients about whom nothing was written for so many days."""
     before = database_time(session) - timedelta(days=days)
-    query = _summaries(with_visits=False).where(PatientRow.touched_at < before)
-    rows = session.execute(query.order_by(PatientRow.touched_at, PatientRow.id))
-    return tuple(
-        _summary(row, visits, first, last) for row, visits, first, last in rows
+    rows = session.scalars(
+        select(PatientRow)
+        .where(PatientRow.touched_at < before)
+        .order_by(PatientRow.touched_at, PatientRow.id)
     )
+    return _summarise(session, rows.all())
 
 
-def _summaries(
-    *, with_visits: bool = True
-) -> Select[PatientRow, int, str | None, str | None]:
-    visit = (
-        select(
-            StudyRow.patient_key.label("patient_key"),
-            func.count().label("visits"),
-            func.min(StudyRow.study_date).label("first"),
-            func.max(StudyRow.study_date).label("last"),
+_HAS_RESULT = (
+    select(ResultRow.id)
+    .join(SeriesRow, SeriesRow.series_uid == ResultRow.series_uid)
+    .where(SeriesRow.study_uid == StudyRow.study_uid)
+    .exists()
+)
+_HAS_VISIT = (
+    select(StudyRow.study_uid)
+    .where(StudyRow.patient_key == PatientRow.id, _HAS_RESULT)
+    .exists()
+)
+_MOST_KEYS = 500
+"""Asked for at once; SQLite takes some thousands of parameters."""
+
+
+def _summarise(
+    session: Session, rows: Sequence[PatientRow]
+) -> tuple[PatientSummary, ...]:
+    """Count the visits of these patients only, in one query for many of them."""
+    visits: dict[str, tuple[int, str | None, str | None]] = {}
+    for start in range(0, len(rows), _MOST_KEYS):
+        query = (
+            select(
+                StudyRow.patient_key,
+                func.count(),
+                func.min(StudyRow.study_date),
+                func.max(StudyRow.study_date),
+            )
+            .where(
+                StudyRow.patient_key.in_(
+                    [row.id for row in rows[start : start + _MOST_KEYS]]
+                ),
+                _HAS_RESULT,
+            )
+            .group_by(StudyRow.patient_key)
         )
-        .where(
-            select(ResultRow.id)
-            .join(SeriesRow, SeriesRow.series_uid == ResultRow.series_uid)
-            .where(SeriesRow.study_uid == StudyRow.study_uid)
-            .exists()
-        )
-        .group_by(StudyRow.patient_key)
-        .subquery()
-    )
-    return select(
-        PatientRow, func.coalesce(visit.c.visits, 0), visit.c.first, visit.c.last
-    ).join(visit, visit.c.patient_key == PatientRow.id, isouter=not with_visits)
+        for key, count, first, last in session.execute(query):
+            visits[key] = (count, first, last)
+    return tuple(_summary(row, *visits.get(row.id, (0, None, None))) for row in rows)
 
 
 def _summary(
