@@ -20,10 +20,10 @@ def sample() -> None:
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option(
     "--visit",
-    type=click.Choice(["1", "2", "all"]),
+    type=click.Choice(["1", "2", "3", "all"]),
     default="all",
     show_default=True,
-    help="The second visit is three months later.",
+    help="The visits are three months apart.",
 )
 def make(folder: Path, visit: str) -> None:
     """Write the sample patient's studies as DICOM, and the truth beside them.
@@ -58,12 +58,12 @@ def load() -> None:
 
 
 def load_sample(settings: Settings) -> None:
-    """Store the synthetic sample study and its follow-up, unless they are there."""
+    """Store the synthetic patient's studies, unless they are there."""
     from orthanc.gateway import OrthancArchive
-    from segmentation.phantoms import sample_study
+    from segmentation.phantoms import VISITS, sample_study
 
     with contextlib.closing(OrthancArchive.from_settings(settings)) as archive:
-        for visit in (1, 2):
+        for visit in VISITS:
             study_uid, make = sample_study(visit)
             try:
                 archive.series_headers(study_uid)

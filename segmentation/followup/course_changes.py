@@ -38,7 +38,7 @@ from db.visits import (
 from errors import MetiaError
 from segmentation.followup.course import day_of, patient_case
 from segmentation.followup.course_rows import live_lesions, load_course
-from segmentation.followup.linking import relink
+from segmentation.followup.linking import relink, track_of
 from segmentation.versions.corrections import Reader
 
 _NOT_KEPT = frozenset(
@@ -262,9 +262,10 @@ def decide_link(
     if (asked["action"] == "link") != (asked["track_id"] is not None):
         raise MetiaError("invalid-input", "track_id goes with the action link, always.")
     finding_uid = _finding(session, patient_key, asked)
-    record = DecisionRecord(
-        asked["study_uid"], finding_uid, asked["action"], asked["track_id"]
-    )
+    track_id = asked["track_id"]
+    if asked["action"] in ("confirm", "unlink"):
+        track_id = track_of(session, patient_key, (asked["study_uid"], finding_uid))
+    record = DecisionRecord(asked["study_uid"], finding_uid, asked["action"], track_id)
     decision = add_decision(session, patient_key, record, by=reader.name)
     relink(session, patient_key)
     _note(session, patient_key, "link-decide", reader, None, vars(decision))

@@ -403,6 +403,18 @@ def _reason(link: Link, ids: Sequence[str]) -> str:
     return " ".join(f"merge:{into}" if r == "merge" else r for r in link.reasons)
 
 
+def track_of(session: Session, patient_key: str, key: Key) -> str | None:
+    """Give the track that a finding (visit, finding) is in at present.
+
+    A decision to confirm a link, or to take one back, is about this track, and says so,
+    for the finding may be elsewhere once it is recomputed.
+    """
+    for member in load_tracks(session, patient_key).members:
+        if (member.study_uid, member.finding_uid) == key:
+            return member.track_id
+    return None
+
+
 def absorbed_tracks(member: Member) -> tuple[str, ...]:
     """Read from a member's reason the ids of the tracks that ended in its finding."""
     for code in member.reason.split(" "):

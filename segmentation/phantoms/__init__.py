@@ -15,16 +15,19 @@ from segmentation.phantoms.geometry import Grid, Pose
 from segmentation.phantoms.head import Head, make_head, random_lesions, sample_head
 from segmentation.phantoms.lesions import LesionSpec, LesionTruth
 from segmentation.phantoms.sample import (
+    FUSED,
     VISITS,
     SampleStudy,
     SampleVisit,
     draw_sample_visit,
+    motion_between,
     sample_study,
     truth_document,
     write_sample_visit,
 )
 
 __all__ = [
+    "FUSED",
     "VISITS",
     "Grid",
     "Head",
@@ -38,6 +41,7 @@ __all__ = [
     "draw_sample_visit",
     "localizer_series",
     "make_head",
+    "motion_between",
     "random_lesions",
     "sample_head",
     "sample_study",

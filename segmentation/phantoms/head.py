@@ -68,6 +68,7 @@ def make_head(
     seed: int = 0,
     noise: float = 9.0,
     bias: float = 0.08,
+    noise_seed: int | None = None,
 ) -> Head:
     """Draw a head.
 
@@ -80,6 +81,8 @@ def make_head(
         Standard deviation of the noise of each of the two receiver channels (Rician).
     bias : float
         Amplitude of the smooth receive field (0.08: about +-8 %).
+    noise_seed : int, optional
+        Of the noise and the receive field alone, so that one head can be imaged again.
     """
     pose = pose or Pose()
     folds = Folds.from_seed(seed)
@@ -99,7 +102,8 @@ def make_head(
             core = occupancy(spec, pose, grid, spec.core_fraction)
             if core is not None:
                 _blend(image[core[0]], core[1], CONTRASTS[contrast]["core"])
-    _receive(image, to_head, np.random.default_rng([seed, 2]), noise, bias)
+    random = np.random.default_rng([seed if noise_seed is None else noise_seed, 2])
+    _receive(image, to_head, random, noise, bias)
     return Head(
         volume=hd.Volume(image, grid.affine, coordinate_system="PATIENT"),
         lesions=tuple(truth(n, spec, pose) for n, spec in enumerate(lesions, 1)),

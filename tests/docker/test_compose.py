@@ -129,7 +129,7 @@ def test_button_to_segmentation_on_the_sample(client: httpx.Client) -> None:
         answer = client.get("/dicom-web/studies")
         return answer.json() if answer.status_code == 200 else []
 
-    _until(lambda: len(studies()) == 2, 240)
+    _until(lambda: len(studies()) == 3, 240)
     study_uid = studies()[0]["0020000D"]["Value"][0]
     _until(lambda: client.get("/readyz").status_code == 200, 120)
     job = client.post("/api/v1/jobs", json={"study_uid": study_uid}).json()
@@ -140,7 +140,7 @@ def test_button_to_segmentation_on_the_sample(client: httpx.Client) -> None:
     _until(lambda: state() not in {"queued", "running"}, 240)
     assert state() == "succeeded"
     (result,) = client.get(f"/api/v1/studies/{study_uid}/results").json()["results"]
-    assert result["lesion_count"] == 7
+    assert result["lesion_count"] in (7, 8)  # of whichever visit comes first
     series = result["segmentation"]["series_uid"]
     stored = client.get(f"/dicom-web/studies/{study_uid}/series/{series}/instances")
     assert len(stored.json()) == 1

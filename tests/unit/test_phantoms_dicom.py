@@ -1,5 +1,6 @@
 """The synthetic heads as DICOM: valid, deterministic, geometrically exact."""
 
+import json
 import shutil
 import subprocess
 
@@ -11,6 +12,7 @@ import pytest
 from orthanc.archive import SeriesHeader
 from orthanc.series import rank_series
 from segmentation.phantoms import (
+    FUSED,
     VISITS,
     Grid,
     Visit,
@@ -121,25 +123,63 @@ def test_every_series_of_a_visit_belongs_to_one_study_and_one_space(visits, visi
     assert len({image.SOPInstanceUID for image in images}) == len(images)
 
 
-def test_the_two_visits_tell_a_story(visits):
-    first, second = (visits[visit] for visit in VISITS)
-    assert first.study_uid != second.study_uid
-    assert first.images[0].PatientID == second.images[0].PatientID
-    days = int(second.images[0].StudyDate) - int(first.images[0].StudyDate)
-    assert days > 0
-    volumes = [
-        [lesion.volume_ml for lesion in drawn.post_contrast.lesions]
-        for drawn in (first, second)
+def test_the_three_visits_tell_a_story(visits):
+    patients = {visits[visit].images[0].PatientID for visit in VISITS}
+    dates = [visits[visit].images[0].StudyDate for visit in VISITS]
+    assert len(patients) == 1
+    assert len({visits[visit].study_uid for visit in VISITS}) == 3
+    assert dates == sorted(set(dates))
+    first, second, third = (
+        dict(zip(visits[v].names, visits[v].post_contrast.lesions, strict=True))
+        for v in VISITS
+    )
+    targets = ("anterior", "parietal", "cerebellar")  # the measurable ones
+    assert sorted(
+        name for name, lesion in first.items() if lesion.longest_diameter_mm >= 10
+    ) == sorted(targets)
+    sums = [
+        sum(visit[name].longest_diameter_mm for name in targets)
+        for visit in (first, second, third)
     ]
-    assert volumes[1][0] < 0.5 * volumes[0][0]  # the largest shrinks
-    assert volumes[1][1] > 1.5 * volumes[0][1]  # one grows
-    diameters = [lesion.longest_diameter_mm for lesion in first.post_contrast.lesions]
-    assert min(diameters) <= 4.1
-    assert max(diameters) >= 20
-    assert {lesion.kind for lesion in first.post_contrast.lesions} == {"solid", "ring"}
+    assert sums[1] < 0.68 * sums[0]
+    assert sums[2] > 1.25 * sums[1]
+    grown = (
+        third["parietal"].longest_diameter_mm - second["parietal"].longest_diameter_mm
+    )
+    assert grown > 6
+    assert set(first) - set(second) == {"frontal"}
+    assert set(third) - set(first) == {"new"}
+    assert min(one.longest_diameter_mm for one in first.values()) <= 4.1
+    assert {one.kind for one in first.values()} == {"solid", "ring"}
+
+
+def test_two_lesions_of_the_sample_grow_into_one(visits):
+    for visit in VISITS:
+        by_name = dict(
+            zip(visits[visit].names, visits[visit].post_contrast.lesions, strict=True)
+        )
+        one, other = by_name["superior"], by_name["inferior"]
+        gap = np.linalg.norm(np.subtract(one.centre_mm, other.centre_mm))
+        gap -= (one.longest_diameter_mm + other.longest_diameter_mm) / 2
+        assert (gap < -1) == bool(FUSED.get(visit)), visit
+        assert gap < -1 or gap > 3
+
+
+def test_the_noise_of_two_visits_is_not_the_same(visits):
+    corners = [visits[v].post_contrast.volume.array[:20, :20, :20] for v in VISITS]
+    assert abs(np.corrcoef(corners[0].ravel(), corners[1].ravel())[0, 1]) < 0.1
 
 
 def test_the_truth_is_plain_data(visits):
-    document = truth_document(visits[1])
-    assert document["series_uid"] == visits[1].post_contrast_series_uid
-    assert len(document["lesions"]) == len(visits[1].post_contrast.lesions)
+    first = truth_document(visits[1])
+    assert first["series_uid"] == visits[1].post_contrast_series_uid
+    assert len(first["lesions"]) == len(visits[1].post_contrast.lesions)
+    assert np.allclose(first["to_first_visit"], np.eye(4))
+    third = json.loads(json.dumps(truth_document(visits[3])))
+    assert third["fused"] == [["superior", "inferior"]]
+    # The matrix takes a lesion that did not move in the head onto itself.
+    at = {v["name"]: v["centre_mm"] for v in third["lesions"]}
+    then = {v["name"]: v["centre_mm"] for v in first["lesions"]}
+    for name in ("anterior", "occipital"):
+        there = np.array(third["to_first_visit"]) @ [*at[name], 1]
+        assert np.allclose(there[:3], then[name])
