@@ -66,6 +66,7 @@ ENGLISH: Final = Words(
         "Review",
     ),
     new="new",
+    not_measurable="not measurable",
     pending="link to be confirmed",
     pending_links="Links to earlier visits that wait for a reader: {count}",
     over_time="Over time",

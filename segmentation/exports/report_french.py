@@ -67,6 +67,7 @@ FRENCH: Final = Words(
         "Revue",
     ),
     new="nouvelle",
+    not_measurable="non mesurable",
     pending="lien à confirmer",
     pending_links="Liens avec des visites antérieures à confirmer par un lecteur : "
     "{count}",

@@ -70,6 +70,8 @@ def _category(visit: Visit, words: Words) -> Iterator[Flowable]:
     text = _category_words(category, words)
     if found.confirmed is not None and category == found.category:
         text += f", {words.confirmed if found.confirmed else words.unconfirmed}"
+    if category == "BASELINE" and not visit.signed:  # nothing is proposed by that
+        kind, text = words.visit, words.categories[category]
     yield Paragraph(words.named(kind, text), CATEGORY)
     more = []
     if category != found.category:
@@ -219,6 +221,8 @@ def _state(one: Observation, words: Words) -> str:
     parts = [words.states[one.state]]
     if one.state == State.NOT_ASSESSED and one.reason:
         parts.append(words.value(one.reason))
+    if one.state == State.MEASURED and one.measurable is False:
+        parts.append(words.not_measurable)
     if one.certainty:
         parts.append(words.certainties[one.certainty])
     if one.link_state == "pending":

@@ -65,6 +65,7 @@ class Words:
     no_lesions: str
     columns: tuple[str, ...]
     new: str
+    not_measurable: str
     pending: str
     pending_links: str
     over_time: str
