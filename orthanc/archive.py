@@ -53,6 +53,18 @@ class StoreReceipt:
     already_stored: bool
 
 
+OWN_MODALITIES = ("SEG", "SR", "RTSTRUCT")
+OWN_MODEL_NAME = "MetIA"
+
+
+def is_own(header: Dataset) -> bool:
+    """Tell whether MetIA wrote an object: it says so, and is of a kind MetIA writes."""
+    return (
+        str(header.get("ManufacturerModelName", "")).strip() == OWN_MODEL_NAME
+        and str(header.get("Modality", "")) in OWN_MODALITIES
+    )
+
+
 class Archive(Protocol):
     """An image archive."""
 
@@ -97,4 +109,12 @@ class Archive(Protocol):
 
         An object whose SOP Instance UID is already there is left as it is and reported
         as such; whether it is the same is for the caller to compare.
+        """
+
+    def delete_series(self, study_uid: str, series_uid: str) -> None:
+        """Delete a series that MetIA wrote.
+
+        Raises ``conflict``, and deletes nothing, where any object of it is not MetIA's
+        (see `is_own`); ``study-not-found`` and ``series-not-found`` where it is not
+        there (any more).
         """

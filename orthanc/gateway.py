@@ -20,7 +20,7 @@ from pydicom.dataset import Dataset
 
 from errors import MetiaError
 from orthanc import dicomweb
-from orthanc.archive import Progress, SeriesHeader, StoreReceipt
+from orthanc.archive import Progress, SeriesHeader, StoreReceipt, is_own
 from orthanc.connection import Connection, Limits, incomplete, unexpected
 from orthanc.listing import (
     ListedInstance,
@@ -232,6 +232,23 @@ class OrthancArchive:
             self._read_back(receipt, files.get(receipt.sop_instance_uid))
         return receipts
 
+    def delete_series(self, study_uid: str, series_uid: str) -> None:
+        """Delete a series that MetIA wrote; images of anyone else are never touched.
+
+        Raises
+        ------
+        MetiaError
+            ``conflict`` where an object of it is not MetIA's; ``study-not-found``,
+            ``series-not-found`` and the ``archive-*`` codes.
+        """
+        series_id = self._series(study_uid, series_uid)["ID"]
+        for item in self._list_instances(series_id):
+            if not is_own(self._read_header(item)):
+                raise MetiaError("conflict", "MetIA did not write this series.")
+        self._connection.ask(
+            lambda rest: rest.delete_series_id(series_id), "series-not-found"
+        )
+
     # -- looking up ----------------------------------------------------------------
 
     def _study(self, study_uid: str) -> Resource:
@@ -286,17 +303,18 @@ class OrthancArchive:
         listed = self._list_instances(series["ID"])
         if not listed:
             raise MetiaError("series-not-found", "A series was deleted meanwhile.")
-        middle = listed[len(listed) // 2]
+        sample = self._read_header(listed[len(listed) // 2])
+        return SeriesHeader(main_tag(series, "SeriesInstanceUID"), len(listed), sample)
 
+    def _read_header(self, item: ListedInstance) -> Dataset:
         def read() -> Dataset:
-            with self._connection.stream(middle.path) as response:
+            with self._connection.stream(item.path) as response:
                 chunks = response.iter_bytes(_HEADER_CHUNK_BYTES)
                 return dicomweb.parse_part10(
                     dicomweb.LazyFile(chunks), header_only=True
                 )
 
-        sample = self._connection.retrying(read, "archive-incomplete")
-        return SeriesHeader(main_tag(series, "SeriesInstanceUID"), len(listed), sample)
+        return self._connection.retrying(read, "archive-incomplete")
 
     # -- pulling -------------------------------------------------------------------
 

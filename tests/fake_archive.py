@@ -15,7 +15,7 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from errors import MetiaError
-from orthanc.archive import Progress, SeriesHeader, StoreReceipt
+from orthanc.archive import Progress, SeriesHeader, StoreReceipt, is_own
 from orthanc.dicomweb import encode_part10, is_decodable, is_uid
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -137,6 +137,17 @@ class FakeArchive:
                 self.put([dataset])
             receipts.append(StoreReceipt(*uids, already_stored=already))
         return receipts
+
+    def delete_series(self, study_uid: str, series_uid: str) -> None:
+        """Delete a series that MetIA wrote."""
+        self._fail()
+        series = self._series(study_uid, series_uid)
+        for content in series.values():
+            if not is_own(_read(content, header_only=True)):
+                raise MetiaError("conflict", "MetIA did not write this series.")
+        with self._lock:
+            for key in [key for key in self._files if key[1:] in series]:
+                del self._files[key]
 
     def _fail(self) -> None:
         if self.fail_with is not None:

@@ -8,6 +8,7 @@ The promises, in words:
   never there;
 - a study under two patients is refused, not mixed;
 - storing is idempotent and never replaces; stored files have an empty preamble;
+- what MetIA wrote can be deleted, and nothing else;
 - one archive can be used by many threads.
 """
 
@@ -410,3 +411,82 @@ def test_object_without_uid_is_rejected(subject: Subject, keyword: str) -> None:
     (image,) = make_series(1)
     delattr(image, keyword)
     assert code_of(lambda: subject.archive.store([image])) == "archive-rejected"
+
+
+# -- deleting ------------------------------------------------------------------------
+
+
+def make_own(images: Sequence[Dataset], **other: str) -> Dataset:
+    """Make an object that says MetIA wrote it, in the study of `images`."""
+    own = copy.deepcopy(images[0])
+    own.SeriesInstanceUID = generate_uid()
+    own.SOPInstanceUID = own.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    own.Manufacturer = own.ManufacturerModelName = "MetIA"
+    own.Modality = "SEG"
+    for keyword, value in other.items():
+        setattr(own, keyword, value)
+    return own
+
+
+def test_own_series_is_deleted_and_nothing_else(subject: Subject) -> None:
+    archive = subject.archive
+    images = make_series(3)
+    own, other = make_own(images), make_own(images, Modality="RTSTRUCT")
+    subject.put([*images, own, other])
+    study_uid = str(images[0].StudyInstanceUID)
+    archive.delete_series(study_uid, str(own.SeriesInstanceUID))
+    left = {header.series_uid for header in archive.series_headers(study_uid)}
+    assert left == {str(images[0].SeriesInstanceUID), str(other.SeriesInstanceUID)}
+    again = code_of(lambda: archive.delete_series(study_uid, own.SeriesInstanceUID))
+    assert again == "series-not-found"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"ManufacturerModelName": "Scanner"},
+        {"ManufacturerModelName": "MetIA2"},
+        {"ManufacturerModelName": ""},
+        {"Modality": "MR"},
+    ],
+)
+def test_series_of_anyone_else_is_never_deleted(
+    subject: Subject, other: dict[str, str]
+) -> None:
+    archive = subject.archive
+    images = make_series(1)
+    foreign = make_own(images, **other)
+    subject.put([*images, foreign])
+    study_uid = str(images[0].StudyInstanceUID)
+    for series_uid in (images[0].SeriesInstanceUID, foreign.SeriesInstanceUID):
+        code = code_of(lambda uid=series_uid: archive.delete_series(study_uid, uid))
+        assert code == "conflict"
+    assert len(archive.series_headers(study_uid)) == 2
+
+
+def test_foreign_object_in_an_own_series_protects_it(subject: Subject) -> None:
+    archive = subject.archive
+    images = make_series(1)
+    own = make_own(images)
+    foreign = make_own(images, ManufacturerModelName="Scanner")
+    foreign.SeriesInstanceUID = own.SeriesInstanceUID
+    subject.put([*images, own, foreign])
+    study_uid = str(images[0].StudyInstanceUID)
+    call = lambda: archive.delete_series(study_uid, own.SeriesInstanceUID)  # noqa: E731
+    assert code_of(call) == "conflict"
+    assert len(archive.series_headers(study_uid)) == 2
+
+
+@pytest.mark.parametrize("uid", BAD_UIDS)
+def test_malformed_uid_deletes_nothing(subject: Subject, uid: str) -> None:
+    archive = subject.archive
+    images = make_series(1)
+    own = make_own(images)
+    subject.put([*images, own])
+    study_uid = str(images[0].StudyInstanceUID)
+    assert code_of(lambda: archive.delete_series(study_uid, uid)) == "series-not-found"
+    assert (
+        code_of(lambda: archive.delete_series(uid, own.SeriesInstanceUID))
+        == "study-not-found"
+    )
+    assert len(archive.series_headers(study_uid)) == 2
