@@ -12,6 +12,13 @@ export type UpdateAnswer = Schemas['BroughtUpToDate'];
 
 export type ExportFormat = 'pdf' | 'csv' | 'xlsx' | 'fhir';
 
+export interface ExportOptions {
+  rules: string;
+  language: string;
+  /** With the name and the numbers of the patient. */
+  identifiers: boolean;
+}
+
 export interface ExportedFile {
   name: string;
   content: Blob;
@@ -54,8 +61,11 @@ export class FollowupClient extends ApiClient {
     return this.json(`/patients/${segment(patient)}/update`, { method: 'POST' });
   }
 
-  async export(patient: string, format: ExportFormat): Promise<ExportedFile> {
-    const response = await this.send(`/patients/${segment(patient)}/export/${format}`, { headers: { Accept: '*/*' } });
+  async export(patient: string, format: ExportFormat, options: ExportOptions): Promise<ExportedFile> {
+    const query = new URLSearchParams({ rule_set: options.rules, identifiers: String(options.identifiers) });
+    if (format === 'pdf') query.set('language', options.language);
+    const address = `/patients/${segment(patient)}/export/${format}?${query}`;
+    const response = await this.send(address, { headers: { Accept: '*/*' } });
     const disposition = response.headers.get('Content-Disposition') ?? '';
     const name = /filename="?([^";]+)"?/.exec(disposition)?.[1] ?? `follow-up.${format === 'fhir' ? 'json' : format}`;
     return { name, content: await response.blob() };

@@ -6,13 +6,13 @@ import { spiderLines, sumChanges } from '../shape/changes';
 import { RULES, timeDomain, type Line } from '../shape/timeline';
 import { TimeAxis, ValueAxis } from './Axes';
 import { ChartBox, useWidth } from './ChartBox';
-import { trackColour } from './look';
+import { shortLabel, trackColour } from './look';
 import { LineMarks } from './marks';
 import { Tip } from './Tip';
 import { dim, SUM, type ChartProps } from './Timeline';
 
 const LEFT = 56;
-const RIGHT = 52;
+const RIGHT = 88;
 const HEIGHT = 300;
 const TOP = 18;
 const BOTTOM = 34;
@@ -74,7 +74,7 @@ export function Spider(props: ChartProps) {
         ))}
         {spread(ends, 13, TOP, HEIGHT - BOTTOM).map(({ thread, labelY }) => (
           <text key={thread.series} x={width - RIGHT + 10} y={labelY} dy="0.32em" className={`mfu-label ${dim(highlight, thread.series)}`} style={{ fill: thread.colour }}>
-            {thread.label}
+            {shortLabel(thread.label)}
           </text>
         ))}
       </ChartBox>

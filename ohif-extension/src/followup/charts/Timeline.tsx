@@ -9,7 +9,7 @@ import { lesionLines, limits, sumLine, timeDomain, type LesionLine, type Limits,
 import type { PageWords } from '../words';
 import { TimeAxis, ValueAxis, type TimeScale, type ValueScale } from './Axes';
 import { ChartBox, useWidth } from './ChartBox';
-import { categoryClass, trackColour } from './look';
+import { categoryClass, shortLabel, trackColour } from './look';
 import { gapHeight, LineMarks } from './marks';
 import { Tip } from './Tip';
 
@@ -246,7 +246,7 @@ function LesionLabels({ lines, x, y, top, bottom, highlight }: LesionLabelsProps
     <g>
       {spread(labels, 13, top, bottom).map(({ track, labelY }) => (
         <text key={track.id} x={x} y={labelY} dy="0.32em" className={`mfu-label ${dim(highlight, track.id)}`} style={{ fill: trackColour(track) }}>
-          {track.label}
+          {shortLabel(track.label)}
         </text>
       ))}
     </g>

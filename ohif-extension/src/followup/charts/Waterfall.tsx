@@ -6,7 +6,7 @@ import { waterfall, withoutBaseline, type Bar } from '../shape/changes';
 import { RULES } from '../shape/timeline';
 import { ValueAxis } from './Axes';
 import { ChartBox, useWidth } from './ChartBox';
-import { trackColour } from './look';
+import { shortLabel, trackColour } from './look';
 import { Tip } from './Tip';
 import { dim, SUM, type ChartProps } from './Timeline';
 
@@ -54,7 +54,7 @@ export function Waterfall(props: ChartProps) {
         <line className="mfu-response" x1={LEFT} x2={width - RIGHT} y1={y(limit)} y2={y(limit)} />
         {metric === 'diameter' && <line className="mfu-progression" x1={LEFT} x2={width - RIGHT} y1={y(20)} y2={y(20)} />}
         {shown.map((bar, n) => (
-          <BarMark key={bar.track?.id ?? SUM} bar={bar} x={at(n)} width={Math.min(56, step * 0.66)} zero={y(0)} end={clamp(bar.best.value)} latest={clamp(bar.latest.value)} bottom={HEIGHT} words={words} crowded={step < 44} className={dim(highlight, bar.track?.id ?? SUM)} />
+          <BarMark key={bar.track?.id ?? SUM} bar={bar} x={at(n)} width={Math.min(56, step * 0.66)} zero={y(0)} end={clamp(bar.best.value)} latest={clamp(bar.latest.value)} bottom={HEIGHT} words={words} crowded={step < 44} letters={Math.max(3, Math.floor(step / 7))} className={dim(highlight, bar.track?.id ?? SUM)} />
         ))}
       </ChartBox>
       {fresh.length > 0 && (
@@ -73,11 +73,12 @@ interface BarMarkProps {
   latest: number;
   bottom: number;
   crowded: boolean;
+  letters: number;
   className: string;
   words: ChartProps['words'];
 }
 
-function BarMark({ bar, x, width, zero, end, latest, bottom, crowded, className, words }: BarMarkProps) {
+function BarMark({ bar, x, width, zero, end, latest, bottom, crowded, letters, className, words }: BarMarkProps) {
   const [from, to] = [Math.min(zero, end), Math.max(zero, end)];
   const above = end <= zero;
   return (
@@ -90,7 +91,7 @@ function BarMark({ bar, x, width, zero, end, latest, bottom, crowded, className,
         </text>
       )}
       <text className="mfu-label" x={x} y={bottom - 6} textAnchor="middle">
-        {bar.track?.label ?? words.t('chart.sum')}
+        {bar.track ? shortLabel(bar.track.label, letters) : words.t('chart.sum')}
       </text>
     </g>
   );

@@ -25,6 +25,13 @@ export function trackColour(track: Pick<Track, 'colour'>): string {
   return `rgb(${colour.map((value) => Math.round(value)).join(' ')})`;
 }
 
+const LABEL_LENGTH = 11;
+
+/** A lesion's name as far as it fits beside its line; a reader may give it up to 32 letters. */
+export function shortLabel(label: string, length = LABEL_LENGTH): string {
+  return label.length > length ? `${label.slice(0, length - 1)}…` : label;
+}
+
 const CATEGORY_CLASSES: Record<string, string> = { CR: 'cr', PR: 'pr', SD: 'sd', PD: 'pd', NED: 'cr', NON_CR_NON_PD: 'sd' };
 
 export function categoryClass(category: string | null | undefined): string {

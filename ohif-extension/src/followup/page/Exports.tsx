@@ -11,11 +11,13 @@ const FORMATS: readonly ExportFormat[] = ['pdf', 'csv', 'xlsx', 'fhir'];
 export function Exports({ course, client, words }: Pick<PatientProps, 'course' | 'client' | 'words'>) {
   const [running, setRunning] = useState<ExportFormat | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
+  const [identifiers, setIdentifiers] = useState(false);
   const run = async (format: ExportFormat) => {
     setRunning(format);
     setProblem(null);
     try {
-      const { name, content } = await client.export(course.patient.id, format);
+      const options = { rules: course.rule_set, language: words.language, identifiers };
+      const { name, content } = await client.export(course.patient.id, format, options);
       saveFile(content, name);
     } catch (error) {
       setProblem(asProblem(error));
@@ -35,6 +37,10 @@ export function Exports({ course, client, words }: Pick<PatientProps, 'course' |
           {words.t('export.print')}
         </button>
       </div>
+      <label className="mfu-check" title={words.t('export.identifiers.long')}>
+        <input type="checkbox" checked={identifiers} data-cy="mfu-export-identifiers" onChange={(event) => setIdentifiers(event.target.checked)} />
+        {words.t('export.identifiers')}
+      </label>
       {problem && <ProblemNote problem={problem} words={words} />}
     </div>
   );

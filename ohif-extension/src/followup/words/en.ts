@@ -39,6 +39,8 @@ const en = {
   'export.xlsx': 'XLSX',
   'export.fhir': 'FHIR',
   'export.print': 'Print',
+  'export.identifiers': 'with name and numbers of the patient',
+  'export.identifiers.long': 'Left out, files name the patient by MetIA’s own key only',
   'export.running': 'Preparing …',
 
   'update.button': 'Bring up to date',

@@ -41,6 +41,8 @@ const fr: Words = {
   'export.xlsx': 'XLSX',
   'export.fhir': 'FHIR',
   'export.print': 'Imprimer',
+  'export.identifiers': 'avec nom et numéros du patient',
+  'export.identifiers.long': 'Sans cela, les fichiers ne nomment le patient que par la clé de MetIA',
   'export.running': 'Préparation …',
 
   'update.button': 'Mettre à jour',
