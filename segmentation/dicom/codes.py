@@ -33,9 +33,12 @@ BASELINE = codes.cid6146.Baseline
 """Type of a time point (CID 6146)."""
 RESPONSE_METHOD = codes.DCM.ResponseEvaluationMethod
 CURRENT_RESPONSE = codes.DCM.CurrentResponse
-RANO = codes.NCIt.RANO
-"""C114879; there is no code of RANO-BM, so the version is said in words beside it."""
-RECIST = codes.DCM.RECIST1Point1
+CRITERIA: dict[str, Code] = {
+    "RANO-BM": codes.NCIt.RANO,
+    "RECIST 1.1": codes.DCM.RECIST1Point1,
+}
+"""By the title of the rule set. There is no code of RANO-BM: C114879 is RANO, so the
+criteria and their version are said in words beside it."""
 QUALITATIVE_EVALUATIONS = Code("C0034375", "UMLS", "Qualitative Evaluations")
 
 OWN_SCHEME = "99METIA"

@@ -29,6 +29,11 @@ from segmentation.dicom.import_seg import read_segments
 
 LABELMAP_SEGMENTATION_STORAGE = "1.2.840.10008.5.1.4.1.1.66.7"
 _SEG_CLASSES = (SegmentationStorage, LABELMAP_SEGMENTATION_STORAGE)
+_OF_DAMAGED_OBJECTS = (
+    *(AttributeError, LookupError, TypeError, ValueError, ArithmeticError),
+    *(RuntimeError, EOFError),
+)
+"""What pydicom, highdicom and numpy raise at them, and at unknown compression."""
 _MOST_LESIONS = 200
 _MOST_ML = 500.0
 _TOGETHER_MM = 5.0
@@ -109,8 +114,7 @@ def read_import(dataset: Dataset, source: LoadedSeries) -> Imported:
     try:
         read = read_structures if is_rtstruct else read_segments
         regions = read(dataset, source)
-    except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
-        # What a damaged object makes pydicom or numpy raise.
+    except _OF_DAMAGED_OBJECTS as error:
         raise invalid(f"The object is damaged ({type(error).__name__}).") from error
     return _combine(regions, source.volume, "RTSTRUCT" if is_rtstruct else "SEG")
 

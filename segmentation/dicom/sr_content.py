@@ -36,7 +36,7 @@ OHIF_BIDIRECTIONAL = "Cornerstone3DTools@^0.1.0:Bidirectional"
 _CONTAINS = hd.sr.RelationshipTypeValues.CONTAINS
 _MODIFIES = hd.sr.RelationshipTypeValues.HAS_CONCEPT_MOD
 _PERCENT = Code("%", "UCUM", "percent")
-_IN_PLANE_PIXELS = 0.1
+_IN_PLANE_SLICES = 0.1
 """An axis this near to its image, in slice distances, is drawn on the image."""
 
 
@@ -81,7 +81,7 @@ class ReportedAssessment:
     Attributes
     ----------
     criteria : str
-        ``RANO-BM`` or ``RECIST 1.1``.
+        A key of ``codes.CRITERIA``.
     rules_version : str
         Of the rule set, in words.
     category : str
@@ -169,7 +169,7 @@ def _lies_on_image(
     index = images[lesion.sop_instance_uid, lesion.frame_number]
     ends = np.array([*lesion.long_axis_mm, *lesion.short_axis_mm])
     where = source.volume.map_reference_to_indices(ends)
-    return bool(np.abs(where[:, 0] - index).max() <= _IN_PLANE_PIXELS)
+    return bool(np.abs(where[:, 0] - index).max() <= _IN_PLANE_SLICES)
 
 
 @dataclass(frozen=True)
@@ -338,11 +338,10 @@ def evaluations(visit: ReportedVisit) -> hd.sr.ContainerContentItem:
 
 
 def _assessment(found: ReportedAssessment) -> list[hd.sr.ContentItem]:
-    method = codes.RECIST if found.criteria.startswith("RECIST") else codes.RANO
     status = codes.PROPOSED if found.signed_by is None else codes.SIGNED
     version = f"{found.criteria}, {found.rules_version}"
     items: list[hd.sr.ContentItem] = [
-        _code(codes.RESPONSE_METHOD, method),
+        _code(codes.RESPONSE_METHOD, codes.CRITERIA[found.criteria]),
         _text(codes.RULES_VERSION, version),
         _code(codes.CURRENT_RESPONSE, codes.RESPONSES[found.category]),
         _code(codes.ASSESSMENT_STATUS, status),

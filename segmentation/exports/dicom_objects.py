@@ -33,10 +33,9 @@ from segmentation.dicom.sr import (
 )
 from segmentation.exports.content import CourseContent, Track, Visit
 from segmentation.exports.nifti import read_labels
-from segmentation.exports.reading import read_course
-from segmentation.followup.course_document import CourseView
+from segmentation.exports.reading import course_document, read_course
 from segmentation.followup.course_rows import load_course
-from segmentation.followup.course_schemas import Course
+from segmentation.followup.rules import rule_sets
 
 Format = Literal["sr", "rtstruct", "seg"]
 FORMATS: tuple[Format, ...] = get_args(Format)
@@ -95,7 +94,7 @@ def load_material(engine: Engine, archive: Archive, result_id: str) -> Material:
     with reading(engine) as session:
         result = get_result(session, result_id)
         rows = load_course(session, key_of_study(session, result.study_uid))
-    document = Course().dump(CourseView(rows).document(result.study_uid))
+    document = course_document(rows, study_uid=result.study_uid)
     # The objects name the patient: whoever may have them may have all of it.
     course = read_course(document, identifiers=True)
     images = archive.fetch_series(result.study_uid, result.series_uid)
@@ -248,7 +247,7 @@ def _assessment(visit: Visit, course: CourseContent) -> ReportedAssessment | Non
         return None
     signature = visit.signature if visit.signed else None
     return ReportedAssessment(
-        criteria=course.rule_set,
+        criteria=rule_sets()[course.rule_set].title,
         rules_version=course.rules_version,
         category=visit.category,
         signed_by=signature.by if signature else None,

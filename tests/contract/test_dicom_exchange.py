@@ -173,6 +173,89 @@ def test_what_a_reader_rejected_leaves_in_neither(fake_desk: Desk) -> None:
     assert "ContentSequence" in download(desk, "sr")
 
 
+def evaluations(desk: Desk) -> tuple[Dataset, dict[str, str]]:
+    """Give the report, and what it says of the visit by the names of the items."""
+    report = download(desk, "sr")
+    (container,) = (
+        item
+        for item in report.ContentSequence
+        if item.ConceptNameCodeSequence[0].CodeMeaning == "Qualitative Evaluations"
+    )
+    return report, {
+        item.ConceptNameCodeSequence[0].CodeMeaning: (
+            item.ConceptCodeSequence[0].CodeValue
+            if item.ValueType == "CODE"
+            else item.TextValue
+        )
+        for item in container.ContentSequence
+    }
+
+
+def test_the_report_says_what_a_reviewer_signed(fake_desk: Desk) -> None:
+    desk = fake_desk
+    study = f"/api/v1/studies/{desk.result['study_uid']}"
+    reviewer = desk.browser("reviewer")
+    course = reviewer.get(f"{study}/course").json
+    (visit,) = course["visits"]
+    report, said = evaluations(desk)
+    assert said["Response Evaluation Method"] == "C114879"
+    assert said["Version of the rule set"].startswith("RANO-BM, ")
+    assert said["Current Response"] == "baseline"
+    assert said["Status of the assessment"] == "proposed"
+    asked = {
+        "rule_set": "rano-bm",
+        "category": None,
+        "comment": "",
+        "inputs_sha256": visit["assessment"]["inputs_sha256"],
+    }
+    answer = reviewer.post(f"{study}/assessments", json=asked)
+    assert answer.status_code < 300, answer.json
+    signed, said = evaluations(desk)
+    assert said["Status of the assessment"] == "signed"
+    assert signed.VerificationFlag == "VERIFIED"
+    assert signed.SOPInstanceUID != report.SOPInstanceUID
+    (observer,) = signed.VerifyingObserverSequence
+    assert str(observer.VerifyingObserverName).startswith("Reviewer")
+    # Whatever changes afterwards takes the verification with it.
+    first = desk.result["lesions"][0]
+    url = f"/api/v1/results/{desk.result['id']}"
+    now = reviewer.get(url).json["revision"]
+    change = {"revision": now, "lesions": [{"id": first["id"], "review": "rejected"}]}
+    if reviewer.patch(url, json=change).status_code == 200:
+        assert download(desk, "sr").VerificationFlag == "UNVERIFIED"
+
+
+def test_the_report_names_the_criteria_of_the_plan(fake_desk: Desk) -> None:
+    desk = fake_desk
+    study = f"/api/v1/studies/{desk.result['study_uid']}"
+    reviewer = desk.browser("reviewer")
+    course = reviewer.get(f"{study}/course").json
+    plan = {"revision": course["plan"]["revision"], "rule_set": "recist-1.1"}
+    url = f"/api/v1/patients/{course['patient']['id']}/plan"
+    answer = reviewer.put(url, json=plan)
+    assert answer.status_code == 200, answer.json
+    _, said = evaluations(desk)
+    assert said["Response Evaluation Method"] == "126081"
+    assert said["Version of the rule set"].startswith("RECIST 1.1, ")
+
+
+def test_lesions_go_by_their_track(fake_desk: Desk) -> None:
+    desk = fake_desk
+    study = f"/api/v1/studies/{desk.result['study_uid']}"
+    tracks = desk.browser().get(f"{study}/course").json["tracks"]
+    wanted = {track["tracking_uid"]: track["label"] for track in tracks}
+    assert len(wanted) == 2
+    report = hd.sr.ComprehensiveSR.from_dataset(download(desk, "sr"))
+    told = {
+        str(group.tracking_uid): str(group.tracking_identifier).rsplit(":", 1)[-1]
+        for group in report.content.get_image_measurement_groups()
+    }
+    assert told == wanted
+    outlines = download(desk, "rtstruct")
+    names = {roi.ROIName for roi in outlines.StructureSetROISequence}
+    assert names == set(wanted.values())
+
+
 def test_every_export_is_in_the_audit(fake_desk: Desk) -> None:
     desk = fake_desk
     download(desk, "sr")
