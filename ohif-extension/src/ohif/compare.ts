@@ -65,6 +65,7 @@ export class SideBySide {
   private readonly services: Services;
   private before: string | null = null;
   private unlink: (() => void) | null = null;
+  private moving = false;
   /** The studies on screen while two visits are compared. */
   private pair: { prior: Side; current: Side } | null = null;
 
@@ -102,12 +103,40 @@ export class SideBySide {
   /** Let the views follow each other; `matrix` takes a point of the current visit to the prior one. */
   link(matrix: number[][]): void {
     this.unlink?.();
-    const prior = this.viewport(PRIOR_VIEWPORT);
-    const current = this.viewport(CURRENT_VIEWPORT);
-    if (!prior || !current) throw localProblem('viewer-compare-failed');
-    const stops = [follow(current, prior, matrix), follow(prior, current, inverseRigid(matrix))];
+    const stops = [
+      this.follow(CURRENT_VIEWPORT, PRIOR_VIEWPORT, matrix),
+      this.follow(PRIOR_VIEWPORT, CURRENT_VIEWPORT, inverseRigid(matrix)),
+    ];
     this.unlink = () => stops.forEach((stop) => stop());
-    current.element.dispatchEvent(new CustomEvent(CAMERA_MODIFIED));
+    this.place(CURRENT_VIEWPORT, PRIOR_VIEWPORT, matrix);
+  }
+
+  /** Move the view `to` whenever `from` moves; gives the way to stop. */
+  private follow(from: string, to: string, matrix: number[][]): () => void {
+    const element = this.viewport(from)?.element;
+    if (!element) throw localProblem('viewer-compare-failed');
+    const moved = () => this.place(from, to, matrix);
+    element.addEventListener(CAMERA_MODIFIED, moved);
+    return () => element.removeEventListener(CAMERA_MODIFIED, moved);
+  }
+
+  /**
+   * Move the view `to` to where `from` is; a movement so made moves nothing back.
+   *
+   * The views are looked up each time: the viewer makes them anew whenever it puts another
+   * layer on them, and one that is out of use still moves the camera but not the slice.
+   */
+  private place(from: string, to: string, matrix: number[][]): void {
+    const source = this.viewport(from);
+    const target = this.viewport(to);
+    if (this.moving || !source || !target) return;
+    this.moving = true;
+    try {
+      target.setCamera?.(movedCamera(source.getCamera(), matrix));
+      target.render();
+    } finally {
+      this.moving = false;
+    }
   }
 
   /** Back to the layout from before. */
@@ -133,22 +162,4 @@ export class SideBySide {
       protocolId,
     );
   }
-}
-
-let moving = false;
-
-/** Move `target` whenever `source` moves; a movement so made moves nothing back. */
-function follow(source: CornerstoneViewport, target: CornerstoneViewport, matrix: number[][]): () => void {
-  const moved = () => {
-    if (moving) return;
-    moving = true;
-    try {
-      target.setCamera?.(movedCamera(source.getCamera(), matrix));
-      target.render();
-    } finally {
-      moving = false;
-    }
-  };
-  source.element.addEventListener(CAMERA_MODIFIED, moved);
-  return () => source.element.removeEventListener(CAMERA_MODIFIED, moved);
 }

@@ -208,9 +208,9 @@ export class OhifViewer implements Viewer {
       throw localProblem('viewer-compare-failed');
     }
     this.services.viewportGridService.setActiveViewportId(CURRENT_VIEWPORT);
-    if (matrix) this.beside.link(matrix);
     await this.showResult(prior);
     await this.showResult(current);
+    if (matrix) this.beside.link(matrix);
   }
 
   endCompare(): void {
