@@ -85,3 +85,16 @@ def test_a_flood_is_told_to_wait(door: str) -> None:
 def test_the_configuration_is_its_owners_alone(door: str, tmp_path: Path) -> None:
     assert (tmp_path / "nginx.conf").stat().st_mode & 0o077 == 0
     assert "proto=https" in (tmp_path / "nginx.conf").read_text("utf-8")
+
+
+def test_a_correction_may_be_larger_than_other_requests(door: str) -> None:
+    correction = f"{door}/api/v1/results/{'0' * 32}/corrections"
+    for address, size, status in (
+        (f"{door}/api/v1/jobs", 1_500_000, 413),
+        (correction, 1_500_000, 503),  # let through to the API, which is down
+        (correction, 9_000_000, 413),
+    ):
+        answer = httpx.post(address, content=bytes(size), trust_env=False)
+        assert answer.status_code == status
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert answer.headers["X-Frame-Options"] == "DENY"
