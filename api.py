@@ -29,6 +29,7 @@ from segmentation.access.routes import install_guard
 from segmentation.exports.dicom.routes import blueprint as dicom_exports
 from segmentation.exports.routes import blueprint as exports
 from segmentation.followup.routes import blueprint as followup
+from segmentation.governance.routes import blueprint as governance
 from segmentation.http.logs import configure_logs
 from segmentation.http.metrics import Metrics, QueueFigures
 from segmentation.http.problems import error_reference
@@ -93,6 +94,7 @@ def create_app(
         dicom_exports,
         imports,
         followup,
+        governance,
     ):
         api.register_blueprint(blueprint)
     app.register_blueprint(login)

@@ -78,15 +78,58 @@ def entries(
         query = query.where(AuditRow.subject == subject)
     if before_id is not None:
         query = query.where(AuditRow.id < before_id)
-    return tuple(
-        AuditEntry(
-            row.id,
-            row.at,
-            row.actor,
-            row.action,
-            row.subject,
-            row.details,
-            row.request_id,
-        )
-        for row in session.scalars(query)
+    return tuple(map(_entry, session.scalars(query)))
+
+
+@dataclass(frozen=True)
+class AuditFilter:
+    """Which entries are wanted; what is None does not matter.
+
+    Attributes
+    ----------
+    since, until : datetime or None
+        From the first on, and before the second.
+    actor, subject, action : str or None
+        Exactly these.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: str | None = None
+    subject: str | None = None
+    action: str | None = None
+
+
+def export_entries(
+    session: Session, wanted: AuditFilter, *, after_id: int = 0, limit: int
+) -> tuple[AuditEntry, ...]:
+    """Read entries, oldest first, that come after `after_id`.
+
+    Read on from the last entry's id until fewer than `limit` come: entries added
+    meanwhile come last, so none is missed and none comes twice.
+    """
+    query = select(AuditRow).where(AuditRow.id > after_id).order_by(AuditRow.id)
+    if wanted.since is not None:
+        query = query.where(AuditRow.at >= wanted.since)
+    if wanted.until is not None:
+        query = query.where(AuditRow.at < wanted.until)
+    for column, value in (
+        (AuditRow.actor, wanted.actor),
+        (AuditRow.subject, wanted.subject),
+        (AuditRow.action, wanted.action),
+    ):
+        if value is not None:
+            query = query.where(column == value)
+    return tuple(map(_entry, session.scalars(query.limit(limit))))
+
+
+def _entry(row: AuditRow) -> AuditEntry:
+    return AuditEntry(
+        row.id,
+        row.at,
+        row.actor,
+        row.action,
+        row.subject,
+        row.details,
+        row.request_id,
     )

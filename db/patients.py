@@ -180,6 +180,22 @@ def untouched_patients(session: Session, *, days: float) -> tuple[PatientSummary
     return _summarise(session, rows.all())
 
 
+def is_untouched(session: Session, patient_key: str, *, days: float) -> bool:
+    """Tell whether nothing was written about a patient for so many days.
+
+    Raises
+    ------
+    MetiaError
+        ``not-found``.
+    """
+    lock_patient(session, patient_key)
+    touched_at = session.scalar(
+        select(PatientRow.touched_at).where(PatientRow.id == patient_key)
+    )
+    before = database_time(session) - timedelta(days=days)
+    return touched_at is not None and touched_at < before
+
+
 _HAS_RESULT = (
     select(ResultRow.id)
     .join(SeriesRow, SeriesRow.series_uid == ResultRow.series_uid)

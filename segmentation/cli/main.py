@@ -39,6 +39,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("segmentation.cli.jobs:jobs", "The jobs of the service."),
     "user": ("segmentation.cli.users:user", "The people who may log in."),
     "db": ("segmentation.cli.database:database", "The database of the service."),
+    "audit": ("segmentation.cli.audit:audit", "Who did what and when."),
     "sample": ("segmentation.cli.sample:sample", "Synthetic studies to try things on."),
     "dataset": (
         "segmentation.cli.dataset:dataset",

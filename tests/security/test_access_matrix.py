@@ -62,6 +62,8 @@ NEEDS = {
     ("GET", "/api/v1/results/<id:result_id>/export/seg"): "annotator",
     ("POST", "/api/v1/results/<id:result_id>/export"): "annotator",
     ("POST", "/api/v1/studies/<uid:study_uid>/imports"): "annotator",
+    ("GET", "/api/v1/audit"): "admin",
+    ("DELETE", "/api/v1/patients/<id:patient_id>"): "admin",
     ("GET", "/api/v1/users"): "admin",
     ("POST", "/api/v1/users"): "admin",
     ("PATCH", "/api/v1/users/<name>"): "admin",
