@@ -13,7 +13,7 @@ from segmentation.phantoms import Grid, dicom_series, make_head, random_lesions
 from segmentation.phantoms.geometry import Plane
 from tests.e2e.conftest import OpenPage
 from tests.e2e.running_stack import RunningStack
-from tests.e2e.studies import Study
+from tests.e2e.studies import Study, enhanced_from
 from tests.e2e.viewer_page import ViewerPage, script
 
 SHAPES: dict[Plane, tuple[int, int, int]] = {
@@ -32,10 +32,17 @@ const drawable = report.isRehydratable;
 const groups = report.measurements.length;
 const placed = report.measurements.filter(one => one.loaded).length;
 const { displaySetInstanceUID } = report;
-window.commandsManager.run('hydrateStructuredReport', { displaySetInstanceUID });
+if (drawable) {
+  window.commandsManager.run('hydrateStructuredReport', { displaySetInstanceUID });
+}
 return { drawable, groups, placed };
 """
 )
+_OUTLINED = """
+const shown = window.services.segmentationService.getSegmentations();
+const outlined = shown.flatMap(one => Object.values(one.segments)
+  .filter(Boolean).map(segment => [segment.label, one.segmentationId]));
+"""
 _JUMP = """
 const grid = window.services.viewportGridService.getState();
 const service = window.services.measurementService;
@@ -76,13 +83,23 @@ class StockViewer:
         )
 
 
-@pytest.mark.parametrize("plane", list(SHAPES))
+def _enhanced(study: Study) -> list[Dataset]:
+    return [enhanced_from(_head(study, "axial"))]
+
+
+SOURCES: dict[str, Callable[[Study], list[Dataset]]] = {
+    "axial": partial(_head, plane="axial"),
+    "sagittal": partial(_head, plane="sagittal"),
+    "enhanced": _enhanced,
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
 def test_stock_viewer_draws_the_axes_of_a_report(
-    stack: RunningStack, open_page: OpenPage, plane: Plane
+    stack: RunningStack, open_page: OpenPage, source: str
 ) -> None:
     """On the images of an axial series; in space where they cross a sagittal one."""
-    make: Callable[[Study], list[Dataset]] = partial(_head, plane=plane)
-    study = Study(f"report-{plane}", make)
+    study = Study(f"report-{source}", SOURCES[source])
     stack.upload(study.images)
     result = stack.segment(study.uid)
     answer = stack.users["ann"].post(
@@ -109,8 +126,62 @@ def test_stock_viewer_draws_the_axes_of_a_report(
             [lesion["longest_diameter_mm"], lesion["perpendicular_diameter_mm"]],
             abs=0.06,
         )
-        stock.viewer.picture(f"30-stock-report-{plane}-{label.replace(' ', '-')}")
+        stock.viewer.picture(f"30-stock-report-{source}-{label.replace(' ', '-')}")
     assert stock.viewer.faults == []
+
+
+def test_objects_open_from_the_list_of_series(
+    stack: RunningStack, open_page: OpenPage
+) -> None:
+    """As a person does who has nothing but the viewer: a double click on each."""
+    study = Study("report-opened", partial(_head, plane="axial"))
+    stack.upload(study.images)
+    result = stack.segment(study.uid)
+    stack.users["ann"].post(
+        f"/api/v1/results/{result['id']}/export", json={"formats": ["sr", "rtstruct"]}
+    ).raise_for_status()
+    stock = StockViewer(open_page(), study.uid)
+    stock.open()
+    page = stock.viewer.page
+    listed = page.locator('[data-cy="study-browser-thumbnail-no-image"]')
+    listed.filter(has_text="MetIA measurements").dblclick()
+    page.wait_for_function(
+        "() => window.services.measurementService.getMeasurements().length === 2"
+    )
+    stock.viewer.wait_until_drawn()
+    stock.viewer.picture("31-stock-report-opened")
+    listed.filter(has_text="MetIA outlines").dblclick()
+    page.wait_for_function(script(_OUTLINED + "return outlined.length === 2"))
+    stock.viewer.wait_until_drawn()
+    stock.viewer.picture("32-stock-outlines-opened")
+    colours = page.evaluate(script(_OUTLINED + "return outlined"))
+    assert {label for label, _ in colours} == {"M1", "M2"}
+    assert stock.viewer.faults == []
+
+
+def test_a_report_without_lesion_does_no_harm(
+    stack: RunningStack, open_page: OpenPage
+) -> None:
+    study = Study("report-nothing", _nothing)
+    stack.upload(study.images)
+    result = stack.segment(study.uid)
+    assert result["lesions"] == []
+    export = f"/api/v1/results/{result['id']}/export"
+    answer = stack.users["ann"].post(export, json={"formats": ["rtstruct"]})
+    assert answer.json()["code"] == "export-impossible"
+    stack.users["ann"].post(export, json={"formats": ["sr"]}).raise_for_status()
+    stock = StockViewer(open_page(), study.uid)
+    stock.open()
+    stock.hydrate()
+    assert stock.told == {"drawable": False, "groups": 0, "placed": 0}
+    stock.viewer.wait_until_drawn()
+    stock.viewer.picture("33-stock-report-without-lesion")
+    assert stock.viewer.measurements() == []
+
+
+def _nothing(study: Study) -> list[Dataset]:
+    head = make_head(Grid.covering_head(SHAPES["axial"]), [], seed=7)
+    return dicom_series(head, visit=study.visit, series_number=5)
 
 
 def _labels(stack: RunningStack, study_uid: str, lesion: dict) -> set[str]:
