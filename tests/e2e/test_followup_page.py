@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from segmentation.phantoms import Grid, Visit, dicom_series, make_head
 from segmentation.phantoms.lesions import LesionSpec
 from tests.e2e import studies
-from tests.e2e.conftest import OpenPage
+from tests.e2e.conftest import OpenPage, log_in
 from tests.e2e.running_stack import RunningStack
 from tests.e2e.viewer_page import WAIT_MS, ViewerPage
 
@@ -207,6 +207,19 @@ def test_from_the_study_list_to_a_slice_and_back(
     assert viewer.faults == []
 
 
+def test_an_address_of_a_patient_is_come_back_to(
+    stack: RunningStack, followed: Followed, open_page: OpenPage
+) -> None:
+    viewer = open_page(user=None)
+    page = viewer.page
+    page.goto(f"{stack.url}{followed.address}?size=volume")
+    expect(page.locator("#username")).to_be_visible()
+    log_in(page.context, stack, "vic")
+    page.reload()
+    expect(page).to_have_url(f"{stack.url}{followed.address}?size=volume")
+    expect(_part(page, "patient-name")).to_be_visible(timeout=WAIT_MS)
+
+
 def test_what_is_shown_is_what_the_service_says(
     stack: RunningStack, followed: Followed, open_page: OpenPage
 ) -> None:
@@ -226,6 +239,7 @@ def test_what_is_shown_is_what_the_service_says(
     for track in course["tracks"]:
         expect(_part(page, f"bar-{track['label']}")).to_have_count(1)
     expect(_part(page, "update")).to_be_disabled()
+    expect(_part(page, "export-csv")).to_be_disabled()
     expect(_part(page, "plan-save")).to_have_count(0)
     expect(_part(page, "event-add")).to_have_count(0)
     assert viewer.faults == []
@@ -398,7 +412,7 @@ def test_bring_up_to_date(
 def test_exports_are_handed_to_the_browser(
     followed: Followed, open_page: OpenPage, kind: str
 ) -> None:
-    viewer = open_page("vic")
+    viewer = open_page()
     page = _open(viewer, followed.address)
     with page.expect_download(timeout=WAIT_MS) as download:
         _part(page, f"export-{kind}").click()

@@ -139,7 +139,7 @@ function Uncertainty({ visit, words }: { visit: CourseVisit; words: PageWords })
       )}
       {volumetric && (
         <p className="mfu-small">
-          {words.t('assessment.volumetric')}: {words.said('volumetric', volumetric.category)}
+          {words.t('assessment.volumetric', { category: words.said('volumetric', volumetric.category) })}
           {volumetric.change_from_baseline_percent !== null && ` (${words.percent(volumetric.change_from_baseline_percent)})`}
           {volumetric.sphere_equivalent_growth && `; ${words.t('assessment.growth')}`}
         </p>

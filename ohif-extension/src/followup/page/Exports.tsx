@@ -8,7 +8,8 @@ import { ProblemNote } from './ProblemNote';
 
 const FORMATS: readonly ExportFormat[] = ['pdf', 'csv', 'xlsx', 'fhir'];
 
-export function Exports({ course, client, words }: Pick<PatientProps, 'course' | 'client' | 'words'>) {
+export function Exports({ course, client, role, words }: Pick<PatientProps, 'course' | 'client' | 'role' | 'words'>) {
+  const mayNot = role === 'viewer';
   const [running, setRunning] = useState<ExportFormat | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [identifiers, setIdentifiers] = useState(false);
@@ -29,7 +30,7 @@ export function Exports({ course, client, words }: Pick<PatientProps, 'course' |
     <div className="mfu-exports">
       <div className="mfu-buttons" role="group" aria-label={words.t('export.title')}>
         {FORMATS.map((format) => (
-          <button key={format} type="button" className="mfu-button" data-cy={`mfu-export-${format}`} disabled={running !== null} onClick={() => void run(format)}>
+          <button key={format} type="button" className="mfu-button" data-cy={`mfu-export-${format}`} disabled={running !== null || mayNot} title={mayNot ? words.t('update.role') : undefined} onClick={() => void run(format)}>
             {running === format ? words.t('export.running') : words.t(`export.${format}`)}
           </button>
         ))}
@@ -37,10 +38,12 @@ export function Exports({ course, client, words }: Pick<PatientProps, 'course' |
           {words.t('export.print')}
         </button>
       </div>
-      <label className="mfu-check" title={words.t('export.identifiers.long')}>
-        <input type="checkbox" checked={identifiers} data-cy="mfu-export-identifiers" onChange={(event) => setIdentifiers(event.target.checked)} />
-        {words.t('export.identifiers')}
-      </label>
+      {!mayNot && (
+        <label className="mfu-check" title={words.t('export.identifiers.long')}>
+          <input type="checkbox" checked={identifiers} data-cy="mfu-export-identifiers" onChange={(event) => setIdentifiers(event.target.checked)} />
+          {words.t('export.identifiers')}
+        </label>
+      )}
       {problem && <ProblemNote problem={problem} words={words} />}
     </div>
   );

@@ -96,7 +96,7 @@ const en = {
   'assessment.reasons': 'Why',
   'assessment.band': 'Error of measurement (± {width} mm) allows: {categories}',
   'assessment.firm': 'Holds within the error of measurement (± {width} mm).',
-  'assessment.volumetric': 'By volume (beside the criteria, not part of them)',
+  'assessment.volumetric': 'By volume (beside the criteria, not part of them): {category}',
   'assessment.growth': 'volume grew by what +20 % of diameter means for a sphere',
   'assessment.signed': 'Signed: {category}, {by}, {at}',
   'assessment.stale': 'Something changed after it was signed: sign again.',

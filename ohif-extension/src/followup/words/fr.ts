@@ -98,7 +98,7 @@ const fr: Words = {
   'assessment.reasons': 'Pourquoi',
   'assessment.band': 'L’erreur de mesure (± {width} mm) permet : {categories}',
   'assessment.firm': 'Tient dans l’erreur de mesure (± {width} mm).',
-  'assessment.volumetric': 'En volume (à côté des critères, n’en fait pas partie)',
+  'assessment.volumetric': 'En volume (à côté des critères, n’en fait pas partie) : {category}',
   'assessment.growth': 'le volume a crû de ce que +20 % de diamètre signifie pour une sphère',
   'assessment.signed': 'Signé : {category}, {by}, {at}',
   'assessment.stale': 'Quelque chose a changé depuis la signature : signez à nouveau.',
