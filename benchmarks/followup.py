@@ -79,7 +79,7 @@ def _on(url: str, folder: Path, runs: int) -> dict[str, object]:
         "search by patient id": lambda run: f"/api/v1/patients?search=p{run:06}",
     }
     try:
-        _insist_on_whole(client.get(course(0), headers=headers).json)
+        _insist_on_whole(client.get(course(0), headers=headers).json or {})
         return {
             name: _repeat(client, headers, address, runs)
             for name, address in addresses.items()

@@ -19,6 +19,7 @@ BENCHMARKS = (
     "archive_pull",
     "measurement_error",
     "patient_rows",
+    "followup",
 )
 
 

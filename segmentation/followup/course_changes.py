@@ -38,6 +38,7 @@ from db.visits import (
 from errors import MetiaError
 from segmentation.followup.course import day_of, patient_case
 from segmentation.followup.course_rows import live_lesions, load_course
+from segmentation.followup.figures import rounded
 from segmentation.followup.linking import relink, track_of
 from segmentation.versions.corrections import Reader
 
@@ -132,7 +133,8 @@ def change_reading(
         if name not in ("revision", "steroid_dose_mg", "selected_result_id")
     }
     record = VisitReadingRecord(
-        **values, steroid_dose_tenths_mg=None if dose is None else int(dose * 10)
+        **values,
+        steroid_dose_tenths_mg=None if dose is None else round(rounded(dose, 1) * 10),
     )
     after = save_reading(
         session, study_uid, record, expected_revision=asked["revision"], by=reader.name

@@ -78,6 +78,15 @@ class Day(fields.Date):
         return super()._deserialize(value, *args, **kwargs)
 
 
+class Number(fields.Float):
+    """A number of JSON; no text that looks like one."""
+
+    def _deserialize(self, value: Any, *args: Any, **kwargs: Any) -> Any:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise ma.ValidationError("Not a valid number.")
+        return super()._deserialize(value, *args, **kwargs)
+
+
 class Truth(fields.Boolean):
     """True or false, and nothing that merely looks like it."""
 
@@ -211,8 +220,7 @@ class ReadingInput(Input):
     steroid_change = choice(
         SteroidChange, **maybe(metadata=said("Null: derived from the doses."))
     )
-    steroid_dose_mg = fields.Decimal(
-        places=1,
+    steroid_dose_mg = Number(
         **maybe(
             validate=validate.Range(min=0, max=200),
             metadata=said("Dexamethasone equivalent a day, to 0.1 mg."),

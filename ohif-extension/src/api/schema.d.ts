@@ -2308,6 +2308,110 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/audit": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Export the audit, oldest entry first, a page at a time.
+         * @description Entries can be added and never changed, so reading on with `next_cursor` gives each
+         *     exactly once.
+         */
+        get: {
+            parameters: {
+                query?: {
+                    /** @description From this moment on. */
+                    since?: string;
+                    /** @description Before this moment. */
+                    until?: string;
+                    actor?: string;
+                    subject?: string;
+                    action?: string;
+                    limit?: number;
+                    /** @description `next_cursor` of the page before. */
+                    cursor?: string;
+                };
+                header?: never;
+                path?: never;
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["AuditPage"];
+                    };
+                };
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/v1/patients/{patient_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * Erase everything about a patient but the audit.
+         * @description Also deletes what MetIA wrote into the archive (SEG, SR, RTSTRUCT). Images of the
+         *     scanner stay there. What could not be deleted is named in the answer, which cannot
+         *     be had again. Erasing cannot be undone.
+         */
+        delete: {
+            parameters: {
+                query?: {
+                    /** @description Leave what MetIA wrote into the archive. */
+                    keep_archive?: boolean;
+                };
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["ErasureReport"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -3348,6 +3452,42 @@ export interface components {
             /** @description Studies that have a result already. */
             up_to_date: number;
             skipped: components["schemas"]["SkippedStudy"][];
+        };
+        AuditEntry: {
+            id: number;
+            /** Format: date-time */
+            at: string;
+            /** @description Null for the system and the command line. */
+            actor: string | null;
+            action: string;
+            subject: string;
+            details: {
+                [key: string]: unknown;
+            };
+            request_id: string | null;
+        };
+        AuditPage: {
+            entries: components["schemas"]["AuditEntry"][];
+            /** @description Null where no entry is left. */
+            next_cursor: string | null;
+        };
+        RemainingSeries: {
+            study_uid: string;
+            /** @description Null: the archive did not tell. */
+            series_uid: string | null;
+            /** @description Why; `kept` where it was asked for. */
+            code: string;
+        };
+        ErasureReport: {
+            patient_id: string;
+            /** @description Removed, by table; jobs are emptied instead. */
+            rows: {
+                [key: string]: number;
+            };
+            /** @description Their images are still in the archive. */
+            study_uids: string[];
+            deleted_series: string[];
+            remaining: components["schemas"]["RemainingSeries"][];
         };
     };
     responses: {
