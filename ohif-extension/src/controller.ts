@@ -122,11 +122,13 @@ export class Controller {
     const result = results.find((candidate) => candidate.id === resultId);
     if (!result || (resultId === shownId && this.store.get().overlay === 'shown')) return;
     const before = shownResult(this.store.get());
+    const back = before ? this.viewer.keepView(result.series_uid) : () => undefined;
     if (before && before.id !== resultId) this.viewer.hideResult(before);
     if (this.store.get().unsaved) this.store.set({ unsaved: false });
     this.viewer.hideDiameters();
     this.store.set({ shownId: resultId, selectedLesionId: null, diameters: false });
     await this.draw(result);
+    back();
     if (diameters) await this.toggleDiameters(true);
   }
 

@@ -43,6 +43,7 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
   let study: string | null = STUDY;
   let changed = () => {};
   let edited = () => {};
+  const back = vi.fn();
   const editor: { [K in keyof Editor]: ReturnType<typeof vi.fn> } = {
     onEdited: vi.fn((listener: () => void) => {
       edited = listener;
@@ -70,6 +71,7 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
     showSeries: vi.fn(async () => undefined),
     showResult: vi.fn(async () => undefined),
     hideResult: vi.fn(),
+    keepView: vi.fn(() => back),
     goTo: vi.fn(async () => undefined),
     showDiameters: vi.fn(async () => undefined),
     hideDiameters: vi.fn(),
@@ -88,6 +90,7 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
     notify: vi.fn(),
   };
   const save = vi.fn();
+
   const store = createStore<State>(INITIAL);
   const controller = new Controller(api as unknown as ReaderApi, viewer as unknown as Viewer, store, {
     ready: (lesions) => ({ title: 'ready', message: `${lesions}` }),
@@ -100,5 +103,5 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
     study = uid;
     changed();
   };
-  return { api, viewer, editor, store, controller, open, save, edit: () => edited() };
+  return { api, viewer, editor, store, controller, open, save, back, edit: () => edited() };
 }

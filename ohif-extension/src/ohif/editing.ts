@@ -100,7 +100,8 @@ export class LabelEditor {
     if (!id || !stored) return;
     for (const number of this.names(id).keys()) {
       const name = stored.names.get(number);
-      if (name !== undefined) this.services.segmentationService.setSegmentLabel(id, number, name);
+      if (name === undefined) this.services.segmentationService.removeSegment(id, number, { skipRecordingHistory: true });
+      else this.services.segmentationService.setSegmentLabel(id, number, name);
     }
     this.write(id, stored.voxels);
     if (this.begun.delete(result.id)) {

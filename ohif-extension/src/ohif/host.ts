@@ -7,6 +7,8 @@ export interface DisplaySet {
   SeriesInstanceUID: string;
   Modality: string;
   SOPInstanceUID?: string;
+  /** Of a SEG: the images it is drawn on. */
+  referencedDisplaySetInstanceUID?: string;
   isOverlayDisplaySet?: boolean;
   imageIds?: string[];
   numImageFrames?: number;
@@ -82,6 +84,7 @@ export interface Services {
     setActiveSegment: (segmentationId: string, segment: number) => void;
     setActiveSegmentation: (viewportId: string, segmentationId: string) => void;
     addSegment: (segmentationId: string, config: { label: string; segmentIndex?: number }) => void;
+    removeSegment: (segmentationId: string, segment: number, options: { skipRecordingHistory: boolean }) => void;
     setSegmentLabel: (segmentationId: string, segment: number, label: string) => void;
     setSegmentColor: (viewportId: string, segmentationId: string, segment: number, rgba: number[]) => void;
     remove: (segmentationId: string) => void;

@@ -11,7 +11,7 @@ import { LESION_PARAMETER, PANEL_ID, SEGMENTATION_PANEL_ID } from '../id';
 import { CURRENT_VIEWPORT, PRIOR_VIEWPORT, SideBySide } from './compare';
 import { hideDiameters, showDiameters } from './diameters';
 import { LabelEditor, type Editor } from './editing';
-import type { CornerstoneTools, CornerstoneViewport, DisplaySet, Host, Services } from './host';
+import type { Camera, CornerstoneTools, CornerstoneViewport, DisplaySet, Host, Services } from './host';
 import { imageIndexOf } from './images';
 import { guardLeaving } from './leaving';
 
@@ -25,6 +25,8 @@ export interface Viewer {
   /** Bring a series on screen, in the active viewport unless another shows it already. */
   showSeries(seriesUid: string): Promise<void>;
   showResult(result: Result): Promise<void>;
+  /** Remember where the reader looks in a series; gives the way back there. */
+  keepView(seriesUid: string): () => void;
   hideResult(result: Result): void;
   goTo(result: Result, lesion: Lesion): Promise<void>;
   showDiameters(result: Result): Promise<void>;
@@ -118,7 +120,10 @@ export class OhifViewer implements Viewer {
   async showResult(result: Result): Promise<void> {
     if (!result.segmentation) return;
     const seg = await this.segmentationOf(result);
-    const { viewportId } = await this.viewportOf(result.series_uid);
+    const { viewportId, images } = await this.viewportOf(result.series_uid);
+    // A version refers to its images and to the version before; OHIF takes whichever of
+    // the two it read first for the images, and would draw the outlines on nothing.
+    seg.referencedDisplaySetInstanceUID = images.displaySetInstanceUID;
     const query = { segmentationId: seg.displaySetInstanceUID };
     const present = () => this.services.segmentationService.getSegmentationRepresentations(viewportId, query).length > 0;
     if (!present()) {
@@ -129,6 +134,31 @@ export class OhifViewer implements Viewer {
     }
     if (!(await until(present))) throw localProblem('viewer-overlay-failed');
     this.editor.remember(result);
+  }
+
+  keepView(seriesUid: string): () => void {
+    const images = this.displaySet(seriesUid);
+    const { viewports } = this.services.viewportGridService.getState();
+    const shown = [...(viewports ?? [])].filter(
+      ([, { displaySetInstanceUIDs }]) => images && displaySetInstanceUIDs?.includes(images.displaySetInstanceUID),
+    );
+    const views = shown.map(([id]) => {
+      const viewport = this.viewport(id);
+      return { id, imageId: viewport?.getCurrentImageId?.(), camera: viewport?.getCamera() };
+    });
+    return () => views.forEach((view) => this.putView(view));
+  }
+
+  private putView({ id, imageId, camera }: { id: string; imageId?: string | undefined; camera?: Camera | undefined }): void {
+    const viewport = this.viewport(id);
+    if (!viewport) return;
+    if (viewport.type !== 'stack') {
+      if (camera) viewport.setCamera?.(camera);
+      viewport.render();
+      return;
+    }
+    const imageIndex = imageId ? (viewport.getImageIds?.() ?? []).indexOf(imageId) : -1;
+    if (imageIndex >= 0) this.host.commandsManager.run('jumpToImage', { imageIndex, viewport });
   }
 
   hideResult(result: Result): void {
