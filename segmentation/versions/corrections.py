@@ -134,10 +134,13 @@ def correct(
         shape = (len(correction.images), correction.rows, correction.columns)
         sent = unpack(packed, shape)
         sent_sha256 = correction.digest(sent)
-        if not correction.keep_both:
-            again = _sent_before(chain, before, sent_sha256, reader)
-            if again is not None:
-                return again
+        again = _sent_before(chain, before, sent_sha256, reader)
+        if again is not None:
+            return again
+        parallel = correction.keep_both and _is_outdated(
+            chain, before, correction.revision
+        )
+        if not parallel:
             _require_unchanged(chain, before, correction.revision)
         lesions = _lesions_of(before, correction)
         check_numbers(sent, [segment.number for segment in correction.segments])
@@ -150,9 +153,7 @@ def correct(
             DrawnSegment(one.number, one.name, lesions[one.number])
             for one in correction.segments
         ]
-        by = Authorship(
-            reader.name, reader.display_name, correction.note, correction.keep_both
-        )
+        by = Authorship(reader.name, reader.display_name, correction.note, parallel)
         record = redraw(archive, base, labels, segments, by)
     record = _with_note_of(record, sent_sha256=sent_sha256)
     return _record(engine, record, before, correction.revision, reader, "correct")
@@ -248,12 +249,16 @@ def _read_chain(engine: Engine, result_id: str) -> tuple[Result, ...]:
         return list_versions(session, result_id)
 
 
+def _is_outdated(chain: tuple[Result, ...], before: Result, revision: int) -> bool:
+    return chain[-1].id != before.id or before.revision != revision
+
+
 def _require_unchanged(
     chain: tuple[Result, ...], before: Result, revision: int
 ) -> None:
     """Refuse before the work; the record asks again with the row locked."""
     head = chain[-1]
-    if head.id != before.id or head.revision != revision:
+    if _is_outdated(chain, before, revision):
         raise MetiaError(
             "edit-conflict",
             "There is a newer version or review of this result.",

@@ -11,8 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from db import audit
-from db.engine import Engine, Session, transaction
-from db.results import Result
+from db.engine import Engine, Session, reading, transaction
+from db.results import Result, get_result
 from db.reviews import Change, review_result, sign_result
 from orthanc.archive import Archive
 from segmentation.followup.linking import relink_study
@@ -53,7 +53,13 @@ def change_result(
         ``not-found``, ``edit-conflict``, ``conflict`` (signed), ``invalid-input``, and
         those of ``corrections.rewrite``.
     """
-    names = {one.id: one.name for one in lesions if one.name is not None}
+    with reading(engine) as session:
+        present = {one.id: one.name for one in get_result(session, result_id).lesions}
+    names = {
+        one.id: one.name
+        for one in lesions
+        if one.name is not None and one.name != present.get(one.id)
+    }
     deleted = frozenset(one.id for one in lesions if one.deleted)
     reviews = {one.id: one.review for one in lesions if one.review is not None}
     if names or deleted:

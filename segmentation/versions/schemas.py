@@ -7,14 +7,25 @@ from __future__ import annotations
 
 from marshmallow import fields, validate
 
-from segmentation.http.schemas import REVIEWS, Id, Input, Output, Result, Text, Uid
+from segmentation.http.schemas import (
+    REVIEWS,
+    Id,
+    Input,
+    Name,
+    Output,
+    Result,
+    Text,
+    Uid,
+)
 from segmentation.http.schemas import Whole as _Whole
 
 _LARGEST_SIDE = 4096
 _MOST_IMAGES = 4096
 _MOST_SEGMENTS = 1000
-_LONGEST_NAME = 64
 _LONGEST_NOTE = 1000
+_CONTROLS = r"\u0000-\u001f\u007f-\u009f\u2028\u2029"
+LESION_NAME_PATTERN = rf"^[^ {_CONTROLS}][^{_CONTROLS}]{{0,63}}$"
+"""What people call a lesion: not blank, no control characters."""
 REVISION = (1, 2**31 - 1)
 
 
@@ -51,7 +62,7 @@ class SentSegment(Input):
         load_default=None,
         metadata={"description": "The lesion it continues; null for a new one."},
     )
-    name = Text(_LONGEST_NAME, 1, required=True)
+    name = Name(LESION_NAME_PATTERN, required=True)
 
 
 class Correction(Input):
@@ -99,7 +110,7 @@ class LesionChange(Input):
         validate=validate.OneOf(REVIEWS),
         metadata={"description": "A rejected lesion counts nowhere."},
     )
-    name = Text(_LONGEST_NAME, 1)
+    name = Name(LESION_NAME_PATTERN)
     deleted = _truth()
 
 

@@ -244,6 +244,21 @@ def test_renaming_and_deleting_make_a_version(desk: Desk) -> None:
     assert segment.TrackingID == second["tracking_id"]
 
 
+def test_a_name_that_stays_makes_no_version(desk: Desk) -> None:
+    first = desk.result["lesions"][0]
+    same = {"id": first["id"], "name": first["name"], "review": "accepted"}
+    answer = change(desk, desk.result, lesions=[same])
+    assert (answer.status_code, answer.json["id"]) == (200, desk.result["id"])
+    assert answer.json["lesions"][0]["review"] == "accepted"
+    foreign = change(desk, answer.json, lesions=[{"id": "0" * 32, "name": "x"}])
+    assert (foreign.status_code, foreign.json["code"]) == (422, "invalid-input")
+
+
+def test_keeping_both_without_need_follows_on(desk: Desk) -> None:
+    after = desk.save(edited(desk), [*desk.kept(), NEW], keep_both=True).json
+    assert (after["version"], after["predecessor_id"]) == (2, desk.result["id"])
+
+
 def restore(desk: Desk, result: dict[str, Any], **asked: Any) -> Any:
     body = {"revision": result["revision"], **asked}
     return desk.browser().post(f"/api/v1/results/{result['id']}/restore", json=body)

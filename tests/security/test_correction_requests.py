@@ -72,6 +72,7 @@ CHANGES: dict[str, Callable[[dict[str, Any]], object]] = {
     "name-empty": lambda asked: asked["segments"][0].update(name=""),
     "name-long": lambda asked: asked["segments"][0].update(name="x" * 65),
     "name-lines": lambda asked: asked["segments"][0].update(name="a\nb"),
+    "name-blank": lambda asked: asked["segments"][0].update(name="  "),
     "name-null": lambda asked: asked["segments"][0].update(name=None),
     "keep-both-text": lambda asked: asked.update(keep_both="yes"),
     "note-long": lambda asked: asked.update(note="x" * 1001),
