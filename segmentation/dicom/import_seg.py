@@ -77,7 +77,7 @@ def read_segments(dataset: Dataset, source: LoadedSeries) -> Regions:
             algorithm_type(segment.get("SegmentAlgorithmType")),
         )
         for number, segment in segments.items()
-        if voxels.get(number)
+        if any(part.size for part in voxels.get(number, ()))
     )
     if not regions:
         raise invalid("Its segments are empty.")
@@ -167,17 +167,19 @@ def _resampled(dataset: Dataset, source: LoadedSeries, wanted: list[int]) -> Vox
     """Look up, for every voxel of the grid, the nearest voxel of the segmentation."""
     segmentation = hd.seg.Segmentation.from_dataset(dataset)
     grid = source.volume
-    indices = np.indices(grid.spatial_shape).reshape(3, -1).T
+    slices, rows, columns = grid.spatial_shape
+    plane = np.indices((1, rows, columns)).reshape(3, -1).T
     voxels: Voxels = {}
     for number in wanted:
         volume = segmentation.get_volume(
             segment_numbers=[number], combine_segments=False, rescale_fractional=True
         )
         values = volume.array[..., 0] if volume.array.ndim == 4 else volume.array
-        points_mm = grid.map_indices_to_reference(indices)
-        where = np.rint(volume.map_reference_to_indices(points_mm)).astype(np.intp)
-        inside = ((where >= 0) & (where < values.shape)).all(axis=1)
-        marked = np.zeros(len(where), dtype=bool)
-        marked[inside] = values[tuple(where[inside].T)] >= 0.5
-        voxels[number] = [np.flatnonzero(marked)]
+        voxels[number] = []
+        for index in range(slices):  # one at a time: the coordinates take the memory
+            points_mm = grid.map_indices_to_reference(np.add(plane, (index, 0, 0)))
+            where = np.rint(volume.map_reference_to_indices(points_mm)).astype(np.intp)
+            inside = np.flatnonzero(((where >= 0) & (where < values.shape)).all(axis=1))
+            marked = values[tuple(where[inside].T)] >= 0.5
+            voxels[number].append(inside[marked] + index * rows * columns)
     return voxels

@@ -135,34 +135,32 @@ def _combine(
     if len(parts) > _MOST_LESIONS:
         raise invalid(f"{len(parts)} separate lesions are not plausible.")
     parts.sort(key=lambda part: -part.voxels.size)
-    labels, lost = _paint(parts, grid)
-    warnings = list(found.warnings)
-    if lost:
-        warnings.append(f"{lost} structures lie wholly within others and were left out")
-    kept = [k for k in range(len(parts)) if (labels == k + 1).any()]
-    ordered = np.zeros(len(parts) + 1, np.uint16)
-    counts = np.bincount(labels.ravel(), minlength=len(parts) + 1)
-    kept.sort(key=lambda k: -int(counts[k + 1]))
-    for number, k in enumerate(kept, 1):
-        ordered[k + 1] = number
-    if counts[1:].sum() * grid.voxel_volume / 1000.0 > _MOST_ML:
+    labels = _paint(parts, grid)
+    counts = np.bincount(labels[labels > 0], minlength=len(parts) + 1)
+    if counts.sum() * grid.voxel_volume / 1000.0 > _MOST_ML:
         raise invalid(f"More than {_MOST_ML:.0f} ml of lesions are not plausible.")
+    kept = [k for k in range(len(parts)) if counts[k + 1]]
+    kept.sort(key=lambda k: -int(counts[k + 1]))
+    warnings = list(found.warnings)
+    if lost := len(parts) - len(kept):
+        warnings.append(f"{lost} structures lie wholly within others and were left out")
+    renumbered = np.zeros(len(parts) + 1, np.uint16)
+    renumbered[[k + 1 for k in kept]] = np.arange(1, len(kept) + 1)
     return Imported(
         kind=kind,
-        labels=grid.with_array(ordered[labels]),
+        labels=grid.with_array(renumbered[labels]),
         names=tuple(parts[k].name for k in kept),
         algorithm_types=tuple(parts[k].algorithm_type for k in kept),
         warnings=tuple(warnings),
     )
 
 
-def _paint(parts: Sequence[Region], grid: hd.Volume) -> tuple[NDArray[np.intp], int]:
+def _paint(parts: Sequence[Region], grid: hd.Volume) -> NDArray[np.uint16]:
     """Write the parts, largest first: where two overlap, the smaller one stays."""
-    labels = np.zeros(int(np.prod(grid.spatial_shape)), np.intp)
+    labels = np.zeros(int(np.prod(grid.spatial_shape)), np.uint16)
     for number, part in enumerate(parts, 1):
         labels[part.voxels] = number
-    lost = len(parts) - len(np.unique(labels[labels > 0]))
-    return labels.reshape(grid.spatial_shape), lost
+    return labels.reshape(grid.spatial_shape)
 
 
 def _parts(region: Region, grid: hd.Volume) -> list[Region]:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ImplicitVRLittleEndian, RTStructureSetStorage
+from scipy import ndimage
 
 from orthanc.volume import LoadedSeries, SliceReference
 from segmentation.dicom import codes
@@ -133,16 +134,23 @@ def build_rtstruct(
         raise ValueError("no lesion, so there is nothing to outline")
     if labels.shape != tuple(source.volume.spatial_shape):
         raise ValueError("the labels are not on the grid of the source")
+    boxes = ndimage.find_objects(labels)
     wanted = [one.number for one in structures]
-    if len(set(wanted)) != len(wanted) or not set(wanted) <= set(np.unique(labels)):
+    if len(set(wanted)) != len(wanted) or not all(
+        0 < number <= len(boxes) and boxes[number - 1] for number in wanted
+    ):
         raise ValueError("each structure must have a number and voxels of its own")
     digest = _digest(source, labels, structures, origin)
     dataset = _header(source, digest)
     _add_structure_set(dataset, source, structures, origin)
-    _add_volumes(dataset, labels, source.volume.voxel_volume)
-    dataset.ROIContourSequence = [
-        _contours_of(one, labels, source) for one in structures
-    ]
+    dataset.ROIContourSequence = []
+    for roi, one in zip(dataset.StructureSetROISequence, structures, strict=True):
+        box = boxes[one.number - 1]
+        mask = labels[box] == one.number
+        millilitres = np.count_nonzero(mask) * source.volume.voxel_volume / 1000.0
+        roi.ROIVolume = f"{millilitres:.6g}"
+        corner = [int(side.start) for side in box]
+        dataset.ROIContourSequence.append(_contours_of(one, mask, corner, source))
     dataset.RTROIObservationsSequence = [_observation(one) for one in structures]
     dataset.ApprovalStatus = "UNAPPROVED"
     return dataset
@@ -258,24 +266,19 @@ def _text(text: str, longest: int) -> str:
     return " ".join(text.replace("\\", "/").split())[:longest].rstrip()
 
 
-def _add_volumes(
-    dataset: Dataset, labels: NDArray[np.uint16], voxel_mm3: float
-) -> None:
-    counts = np.bincount(labels.ravel())
-    for item in dataset.StructureSetROISequence:
-        millilitres = counts[int(item.ROINumber)] * voxel_mm3 / 1000.0
-        item.ROIVolume = f"{millilitres:.6g}"
-
-
 def _contours_of(
-    structure: Structure, labels: NDArray[np.uint16], source: LoadedSeries
+    structure: Structure,
+    mask: NDArray[np.bool_],
+    corner: Sequence[int],
+    source: LoadedSeries,
 ) -> Dataset:
-    mask = labels == structure.number
+    """Outline a mask whose first voxel lies at the index `corner` of the grid."""
+    first, *within = corner
     contours: list[Dataset] = []
-    for index in np.flatnonzero(mask.any(axis=(1, 2))).tolist():
+    for index, plane in enumerate(mask, first):
         image = source.source_images[index if len(source.source_images) > 1 else 0]
-        for polygon in outline(mask[index]):
-            points_mm = _to_mm(polygon, index, source.volume)
+        for polygon in outline(plane):
+            points_mm = _to_mm(polygon + within, index, source.volume)
             contours.append(_contour(points_mm, image, source.slices[index]))
     for number, contour in enumerate(contours, 1):
         contour.ContourNumber = number
