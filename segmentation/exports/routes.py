@@ -105,7 +105,9 @@ def _leave(
 @allow("annotator")
 @blueprint.arguments(schemas.CsvQuery, location="query")
 @blueprint.response(200, FILE, content_type=ZIP)
-@blueprint.doc(responses={"200": {"content": {CSV: {"schema": FILE}}}})
+@blueprint.doc(
+    responses={"200": {"content": {ZIP: {"schema": FILE}, CSV: {"schema": FILE}}}}
+)
 @blueprint.alt_response(404, "NOT_FOUND")
 def export_csv(query: dict[str, Any], patient_id: str) -> flask.Response:
     """Give the course of a patient as CSV: a ZIP of all tables, or one table."""

@@ -1151,6 +1151,7 @@ export interface paths {
                         [name: string]: unknown;
                     };
                     content: {
+                        "application/zip": string;
                         "text/csv": string;
                     };
                 };
