@@ -45,8 +45,8 @@ export class FollowupClient extends ApiClient {
     return this.json(`/studies/${segment(studyUid)}/course${by(rules)}`, { signal });
   }
 
-  savePlan(patient: string, plan: PlanInput): Promise<Course> {
-    return this.json(`/patients/${segment(patient)}/plan`, { method: 'PUT', body: plan });
+  savePlan(patient: string, rules: string | null, plan: PlanInput): Promise<Course> {
+    return this.json(`/patients/${segment(patient)}/plan${by(rules)}`, { method: 'PUT', body: plan });
   }
 
   addEvent(patient: string, rules: string | null, event: EventInput): Promise<Course> {

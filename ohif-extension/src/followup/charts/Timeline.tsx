@@ -3,12 +3,13 @@
  */
 import { scaleLinear, scaleUtc } from 'd3-scale';
 import { useMemo } from 'react';
-import { datedVisits, timeOf, type Course, type Metric } from '../shape/course';
+import { datedVisits, timeOf, type Course, type DatedVisit, type Metric } from '../shape/course';
 import { rowsFor, spread, type ChartPoint } from '../shape/cursor';
 import { lesionLines, limits, sumLine, timeDomain, type LesionLine, type Limits, type Line } from '../shape/timeline';
 import type { PageWords } from '../words';
 import { TimeAxis, ValueAxis, type TimeScale, type ValueScale } from './Axes';
 import { ChartBox, useWidth } from './ChartBox';
+import { EVENT_ROW, EventMarks, LimitMarks, type Mark } from './backdrop';
 import { categoryClass, shortLabel, trackColour } from './look';
 import { gapHeight, LineMarks } from './marks';
 import { Tip } from './Tip';
@@ -30,16 +31,8 @@ const CATEGORY_ROW = 24;
 const SUM_HEIGHT = 190;
 const LESION_HEIGHT = 230;
 const TITLE = 22;
-const EVENT_ROW = 20;
 const AXIS = 26;
 const SUM_COLOUR = 'var(--mfu-ink)';
-
-interface Mark {
-  key: string;
-  time: number;
-  text: string;
-  kind: string;
-}
 
 /** Treatments as the plan and the events say, oldest first. */
 export function marksOf(course: Course, words: PageWords): Mark[] {
@@ -56,78 +49,144 @@ export function marksOf(course: Course, words: PageWords): Mark[] {
   return [...planned, ...events].sort((a, b) => a.time - b.time);
 }
 
-export function Timeline(props: ChartProps) {
-  const { course, metric, words, hidden, highlight } = props;
-  const [measure, width] = useWidth(900);
-  const visits = useMemo(() => datedVisits(course), [course]);
-  const sum = useMemo(() => sumLine(course, metric), [course, metric]);
-  const periods = useMemo(() => limits(course, metric), [course, metric]);
-  const lines = useMemo(() => lesionLines(course, metric), [course, metric]);
-  const marks = useMemo(() => marksOf(course, words), [course, words]);
-  if (visits.length === 0) return <p className="mfu-empty">{words.t('chart.empty')}</p>;
+interface Shown {
+  visits: DatedVisit[];
+  sum: Line;
+  periods: Limits[];
+  lines: LesionLine[];
+  marks: Mark[];
+}
 
+/** Room for a text of the size of the labels. */
+const labelWidth = (text: string) => text.length * 6.6 + 14;
+
+/** Where everything stands: rows of categories, two plots, the axis, rows of events. */
+function layoutOf({ visits, sum, periods, lines, marks }: Shown, width: number, words: PageWords) {
   const domain = timeDomain([...visits.map((visit) => visit.time), ...marks.map((mark) => mark.time)]);
   const x = scaleUtc().domain(domain).range([LEFT, width - RIGHT]);
-  const labelWidth = (text: string) => text.length * 6.6 + 14;
-  const categories = visits.map(({ visit, time }) => {
+  const pills = visits.map(({ visit, time }): Pill => {
     const category = visit.assessment?.category ?? '';
     const open = visit.assessment?.confirmed === false;
     const text = category ? words.said('short', category) + (open ? '?' : '') : '';
-    return { visit, category, open, text, x: x(time), width: labelWidth(text) };
+    return { key: visit.study_uid, category, open, text, x: x(time), width: labelWidth(text) };
   });
-  const rows = rowsFor(categories, 2);
+  const pillRows = rowsFor(pills, 2);
   const eventRows = rowsFor(marks.map((mark) => ({ x: x(mark.time), width: labelWidth(mark.text) })), 3);
-  const laneRows = marks.length === 0 ? 0 : Math.max(...eventRows) + 1;
-  const top = CATEGORY_ROW * (Math.max(0, ...rows) + 1);
+  const top = CATEGORY_ROW * (Math.max(0, ...pillRows) + 1);
   const sumTop = top + TITLE;
   const sumBottom = sumTop + SUM_HEIGHT;
   const lesionTop = sumBottom + TITLE + 12;
   const lesionBottom = lesionTop + LESION_HEIGHT;
-  const height = lesionBottom + AXIS + laneRows * EVENT_ROW + 4;
+  const lane = lesionBottom + AXIS;
+  const largest = Math.max(0, ...lines.flatMap((line) => line.points.map((point) => point.value)));
+  return {
+    x,
+    pills,
+    pillRows,
+    eventRows,
+    top,
+    sumTop,
+    lesionTop,
+    lesionBottom,
+    lane,
+    right: width - RIGHT,
+    height: lane + (Math.max(-1, ...eventRows) + 1) * EVENT_ROW + 4,
+    ySum: scaleLinear().domain([0, sumMaximum(sum, periods)]).nice(4).range([sumBottom, sumTop]),
+    yLesion: scaleLinear().domain([0, (largest || 10) * 1.08]).nice(4).range([lesionBottom, lesionTop]),
+  };
+}
 
-  const shown = lines.filter((line) => !hidden.has(line.track.id));
-  const ySum = scaleLinear().domain([0, sumMaximum(sum, periods)]).nice(4).range([sumBottom, sumTop]);
-  const largest = Math.max(0, ...shown.flatMap((line) => line.points.map((point) => point.value)));
-  const yLesion = scaleLinear().domain([0, (largest || 10) * 1.08]).nice(4).range([lesionBottom, lesionTop]);
-  const points = [...pointsOf(SUM, sum, x, ySum), ...shown.flatMap((line) => pointsOf(line.track.id, line, x, yLesion))];
-  const number = (value: number) => words.number(value, metric === 'volume' && value < 10 && value % 1 !== 0 ? 1 : 0);
-
+export function Timeline(props: ChartProps) {
+  const { course, metric, words, hidden } = props;
+  const [measure, width] = useWidth(900);
+  const shown = useMemo(
+    (): Shown => ({
+      visits: datedVisits(course),
+      sum: sumLine(course, metric),
+      periods: limits(course, metric),
+      lines: lesionLines(course, metric).filter((line) => !hidden.has(line.track.id)),
+      marks: marksOf(course, words),
+    }),
+    [course, metric, words, hidden],
+  );
+  const layout = useMemo(() => layoutOf(shown, width, words), [shown, width, words]);
+  if (shown.visits.length === 0) return <p className="mfu-empty">{words.t('chart.empty')}</p>;
+  const { x, ySum, yLesion } = layout;
+  const points = [
+    ...pointsOf(SUM, shown.sum, x, ySum),
+    ...shown.lines.flatMap((line) => pointsOf(line.track.id, line, x, yLesion)),
+  ];
   return (
     <div ref={measure}>
       <ChartBox
         name="timeline"
         title={words.t('chart.timeline')}
         width={width}
-        height={height}
+        height={layout.height}
         points={points}
         words={words}
         onHighlight={props.onHighlight}
         onOpen={(point) => props.onOpen(point.studyUid, point.series === SUM ? null : point.series)}
         tip={(point) => <Tip course={course} series={point.series} studyUid={point.studyUid} metric={metric} words={words} />}
       >
-        {visits.map(({ visit, time }) => (
-          <line key={visit.study_uid} className="mfu-visit" x1={x(time)} x2={x(time)} y1={top} y2={lesionBottom} />
-        ))}
-        {categories.map((entry, n) => entry.text && (
-          <g key={entry.visit.study_uid} transform={`translate(${entry.x} ${rows[n]! * CATEGORY_ROW + 2})`} className={categoryClass(entry.category)}>
-            <rect x={-entry.width / 2} width={entry.width} height={18} rx={9} className={entry.open ? 'mfu-open' : ''} />
-            <text y={13} textAnchor="middle" data-cy="mfu-category">{entry.text}</text>
-          </g>
-        ))}
-        <text className="mfu-subtitle" x={LEFT} y={sumTop - 8}>{words.t(`chart.timeline.sum.${metric}`)}</text>
-        <LimitMarks periods={periods} x={x} y={ySum} right={width - RIGHT} metric={metric} words={words} />
-        <ValueAxis scale={ySum} left={LEFT} right={width - RIGHT} ticks={4} label={number} />
-        <LineMarks line={sum} x={x} y={ySum} colour={SUM_COLOUR} shape={0} className={`mfu-series mfu-sum ${dim(highlight, SUM)}`} />
-        <text className="mfu-subtitle" x={LEFT} y={lesionTop - 8}>{words.t(`chart.timeline.lesions.${metric}`)}</text>
-        <ValueAxis scale={yLesion} left={LEFT} right={width - RIGHT} ticks={5} label={number} />
-        <TimeAxis scale={x} y={lesionBottom} top={sumTop} words={words} />
-        <EventMarks marks={marks} rows={eventRows} x={x} top={top} bottom={lesionBottom} lane={lesionBottom + AXIS} />
-        {shown.map((line) => (
-          <LineMarks key={line.track.id} line={line} x={x} y={yLesion} colour={trackColour(line.track)} shape={course.tracks.indexOf(line.track)} className={`mfu-series ${dim(highlight, line.track.id)}`} />
-        ))}
-        <LesionLabels lines={shown} x={width - RIGHT + 12} y={yLesion} top={lesionTop} bottom={lesionBottom} highlight={highlight} />
+        <Plots {...props} shown={shown} layout={layout} />
       </ChartBox>
     </div>
+  );
+}
+
+interface PlotsProps extends ChartProps {
+  shown: Shown;
+  layout: ReturnType<typeof layoutOf>;
+}
+
+function Plots({ course, metric, words, highlight, shown, layout }: PlotsProps) {
+  const { x, ySum, yLesion, top, sumTop, lesionTop, lesionBottom, right } = layout;
+  const number = (value: number) => words.number(value, metric === 'volume' && value < 10 && value % 1 !== 0 ? 1 : 0);
+  return (
+    <>
+      {shown.visits.map(({ visit, time }) => (
+        <line key={visit.study_uid} className="mfu-visit" x1={x(time)} x2={x(time)} y1={top} y2={lesionBottom} />
+      ))}
+      {layout.pills.map((pill, n) => pill.text && <PillMark key={pill.key} pill={pill} row={layout.pillRows[n] ?? 0} />)}
+      <text className="mfu-subtitle" x={LEFT} y={sumTop - 8}>
+        {words.t(`chart.timeline.sum.${metric}`)}
+      </text>
+      <LimitMarks periods={shown.periods} x={x} y={ySum} right={right} metric={metric} words={words} />
+      <ValueAxis scale={ySum} left={LEFT} right={right} ticks={4} label={number} />
+      <LineMarks line={shown.sum} x={x} y={ySum} colour={SUM_COLOUR} shape={0} className={`mfu-series mfu-sum ${dim(highlight, SUM)}`} />
+      <text className="mfu-subtitle" x={LEFT} y={lesionTop - 8}>
+        {words.t(`chart.timeline.lesions.${metric}`)}
+      </text>
+      <ValueAxis scale={yLesion} left={LEFT} right={right} ticks={5} label={number} />
+      <TimeAxis scale={x} y={lesionBottom} top={sumTop} words={words} />
+      <EventMarks marks={shown.marks} rows={layout.eventRows} x={x} top={top} bottom={lesionBottom} lane={layout.lane} />
+      {shown.lines.map((line) => (
+        <LineMarks key={line.track.id} line={line} x={x} y={yLesion} colour={trackColour(line.track)} shape={course.tracks.indexOf(line.track)} className={`mfu-series ${dim(highlight, line.track.id)}`} />
+      ))}
+      <LesionLabels lines={shown.lines} x={right + 12} y={yLesion} top={lesionTop} bottom={lesionBottom} highlight={highlight} />
+    </>
+  );
+}
+
+interface Pill {
+  key: string;
+  category: string;
+  /** Not confirmed yet. */
+  open: boolean;
+  text: string;
+  x: number;
+  width: number;
+}
+
+function PillMark({ pill, row }: { pill: Pill; row: number }) {
+  return (
+    <g transform={`translate(${pill.x} ${row * CATEGORY_ROW + 2})`} className={categoryClass(pill.category)}>
+      <rect x={-pill.width / 2} width={pill.width} height={18} rx={9} className={pill.open ? 'mfu-open' : ''} />
+      <text y={13} textAnchor="middle" data-cy="mfu-category">
+        {pill.text}
+      </text>
+    </g>
   );
 }
 
@@ -146,88 +205,6 @@ function pointsOf(series: string, line: Line, x: TimeScale, y: ValueScale): Char
   const measured = line.points.map((point) => ({ series, studyUid: point.studyUid, x: x(point.time), y: y(point.value) }));
   const gaps = line.gaps.map((gap) => ({ series, studyUid: gap.studyUid, x: x(gap.time), y: y(gapHeight(line, gap) ?? 0) }));
   return [...measured, ...gaps];
-}
-
-interface LimitMarksProps {
-  periods: Limits[];
-  x: TimeScale;
-  y: ValueScale;
-  right: number;
-  metric: Metric;
-  words: PageWords;
-}
-
-function LimitMarks({ periods, x, y, right, metric, words }: LimitMarksProps) {
-  const [bottom, top] = y.range() as [number, number];
-  const last = periods.at(-1);
-  const lastStep = last?.steps.at(-1);
-  const labels = last
-    ? [
-        { y: y(last.baseline), text: words.t('chart.baseline'), className: 'mfu-baseline' },
-        { y: y(last.response), text: words.t(`chart.response.${metric}`), className: 'mfu-response' },
-        ...(lastStep
-          ? [
-              { y: y(lastStep.progression), text: words.t(`chart.progression.${metric}`), className: 'mfu-progression' },
-              ...(lastStep.nadir < last.baseline ? [{ y: y(lastStep.nadir), text: words.t('chart.nadir'), className: 'mfu-nadir' }] : []),
-            ]
-          : []),
-      ]
-    : [];
-  return (
-    <g data-cy="mfu-limits">
-      {periods.map((period) => {
-        const [from, to] = [x(period.from), Math.max(x(period.to), x(period.from) + 1)];
-        return (
-          <g key={period.studyUid}>
-            <rect className="mfu-band-response" x={from} width={to - from} y={y(period.response)} height={Math.max(0, bottom - y(period.response))} />
-            {period.steps.map((step) => (
-              <g key={step.from}>
-                <rect className="mfu-band-progression" x={x(step.from)} width={x(step.to) - x(step.from)} y={top} height={Math.max(0, y(step.progression) - top)} />
-                {y(step.progression) >= top && (
-                  <line className="mfu-progression" x1={x(step.from)} x2={x(step.to)} y1={y(step.progression)} y2={y(step.progression)} />
-                )}
-                {step.nadir < period.baseline && (
-                  <line className="mfu-nadir" x1={x(step.from)} x2={x(step.to)} y1={y(step.nadir)} y2={y(step.nadir)} />
-                )}
-              </g>
-            ))}
-            <line className="mfu-response" x1={from} x2={to} y1={y(period.response)} y2={y(period.response)} />
-            <line className="mfu-baseline" x1={from} x2={to} y1={y(period.baseline)} y2={y(period.baseline)} />
-          </g>
-        );
-      })}
-      {spread(labels, 14, top, bottom).map((label) => (
-        <text key={label.text} className={`mfu-label ${label.className}`} x={right + 12} y={label.labelY} dy="0.32em">
-          {label.text}
-        </text>
-      ))}
-    </g>
-  );
-}
-
-interface EventMarksProps {
-  marks: Mark[];
-  rows: number[];
-  x: TimeScale;
-  top: number;
-  bottom: number;
-  lane: number;
-}
-
-function EventMarks({ marks, rows, x, top, bottom, lane }: EventMarksProps) {
-  return (
-    <g className="mfu-events">
-      {marks.map((mark, n) => (
-        <g key={mark.key} transform={`translate(${x(mark.time)} 0)`} data-cy={`mfu-event-${mark.kind}`}>
-          <line y1={top} y2={lane + rows[n]! * EVENT_ROW + 2} />
-          <path d={`M-5 ${bottom + 1}h10l-5 -8z`} />
-          <text y={lane + rows[n]! * EVENT_ROW + 14} textAnchor="middle">
-            {mark.text}
-          </text>
-        </g>
-      ))}
-    </g>
-  );
 }
 
 interface LesionLabelsProps {

@@ -11,7 +11,7 @@ const mayPlan = (role: string) => role === 'reviewer' || role === 'admin';
 
 const same = (a: Plan, b: Plan) => JSON.stringify(a) === JSON.stringify(b);
 
-export function PlanForm({ course, take, reload, client, role, words }: PatientProps) {
+export function PlanForm({ course, take, reload, client, place, role, words }: PatientProps) {
   const [plan, setPlan] = useState(course.plan);
   const [stored, setStored] = useState(course.plan);
   // Another revision than the one the form began with: its fields show what is stored now.
@@ -27,7 +27,7 @@ export function PlanForm({ course, take, reload, client, role, words }: PatientP
     setSaving(true);
     setProblem(null);
     try {
-      take(await client.savePlan(course.patient.id, plan as PlanInput));
+      take(await client.savePlan(course.patient.id, place.rules, plan as PlanInput));
     } catch (error) {
       const found = asProblem(error);
       setProblem(found);
