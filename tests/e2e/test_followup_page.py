@@ -519,7 +519,8 @@ def test_nothing_leaves_the_screen(
     page.locator(".mfu-table-box").scroll_into_view_if_needed()
     page.evaluate("() => { document.querySelector('.mfu-table-box').scrollTop = 600; }")
     offset = page.evaluate(
-        "() => document.querySelector('.mfu-table thead th').getBoundingClientRect().top"
-        " - document.querySelector('.mfu-table-box').getBoundingClientRect().top"
+        "() => { const top = it => document.querySelector(it)"
+        ".getBoundingClientRect().top;"
+        " return top('.mfu-table thead th') - top('.mfu-table-box'); }"
     )
     assert abs(offset) < 2, "the head of the table stays in place"
