@@ -58,6 +58,8 @@ class ReportedLesion:
         In the SEG.
     role : str or None
         As chosen at baseline; None where nobody said.
+    drawn : bool
+        By a reader from the start, so that no algorithm is named.
     """
 
     label: str
@@ -72,6 +74,7 @@ class ReportedLesion:
     frame_number: int | None
     role: Literal["target", "non_target"] | None = None
     diameter_3d_mm: float | None = None
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -236,7 +239,7 @@ def _group(
         finding_category=codes.ABNORMAL_STRUCTURE,
         finding_type=codes.METASTASIS,
         finding_sites=[hd.sr.FindingSite(codes.BRAIN)],
-        algorithm_id=_algorithm(algorithm) if algorithm else None,
+        algorithm_id=None if lesion.drawn or not algorithm else _algorithm(algorithm),
         measurements=_measurements(lesion, drawing),
         qualitative_evaluations=evaluations,
         source_images=[hd.sr.SourceImageForMeasurementGroup(*drawing.image_of(lesion))],

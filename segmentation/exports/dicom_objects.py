@@ -31,6 +31,7 @@ from segmentation.dicom.sr import (
     ReportedVisit,
     build_report,
 )
+from segmentation.dicom.uids import derive_uid
 from segmentation.exports.content import CourseContent, Track, Visit
 from segmentation.exports.nifti import read_labels
 from segmentation.exports.reading import course_document, read_course
@@ -80,6 +81,26 @@ class Material:
                 if one.lesion_id == lesion.id and one.link_state != "pending":
                     return track
         return None
+
+    def names(self) -> dict[str, tuple[str, str]]:
+        """Give label and tracking UID of every lesion that counts, by its id.
+
+        Those of its track; a lesion in none goes by its own name and UID. A track keeps
+        the UID of its first lesion even after a reader has moved that one elsewhere,
+        so the UID of an unlinked lesion may be taken: then it gets one derived from it.
+        """
+        tracks = {lesion.id: self.track_of(lesion) for lesion in self.lesions}
+        taken = {track.tracking_uid for track in tracks.values() if track}
+        found = {}
+        for lesion in self.lesions:
+            track, uid = tracks[lesion.id], lesion.tracking_uid
+            if track is not None:
+                found[lesion.id] = track.label, track.tracking_uid
+            elif uid in taken:
+                found[lesion.id] = lesion.name, derive_uid("unlinked", uid)
+            else:
+                found[lesion.id] = lesion.name, uid
+        return found
 
 
 def load_material(engine: Engine, archive: Archive, result_id: str) -> Material:
@@ -149,7 +170,8 @@ def rtstruct_of_result(material: Material) -> Dataset:
     numbers = [lesion.segment_number for lesion in lesions]
     grid = material.source.volume
     labels = read_labels(material.segmentation, grid, numbers)
-    structures = [_structure(material, lesion) for lesion in lesions]
+    names = material.names()
+    structures = [_structure(lesion, *names[lesion.id]) for lesion in lesions]
     origin = _origin(material.result)
     try:
         return build_rtstruct(material.source, labels, structures, origin=origin)
@@ -165,7 +187,8 @@ def sr_of_result(material: Material) -> Dataset:
     MetiaError
         ``export-impossible`` where a lesion lies on an image that is not there.
     """
-    lesions = [_reported(material, lesion) for lesion in material.lesions]
+    names = material.names()
+    lesions = [_reported(material, one, *names[one.id]) for one in material.lesions]
     model = material.result.model
     algorithm = (
         ReportAlgorithm(model.name, model.version, model.sha256) if model else None
@@ -193,26 +216,27 @@ def _origin(result: Result) -> str:
     return f"{made}, {changed}" if made else changed
 
 
-def _structure(material: Material, lesion: Lesion) -> Structure:
-    track = material.track_of(lesion)
+def _structure(lesion: Lesion, label: str, tracking_uid: str) -> Structure:
     return Structure(
         number=lesion.segment_number,
-        name=track.label if track else lesion.name,
-        tracking_uid=track.tracking_uid if track else lesion.tracking_uid,
+        name=label,
+        tracking_uid=tracking_uid,
         colour=lesion.colour,
         algorithm_type=cast(AlgorithmType, lesion.algorithm_type),
     )
 
 
-def _reported(material: Material, lesion: Lesion) -> ReportedLesion:
+def _reported(
+    material: Material, lesion: Lesion, label: str, tracking_uid: str
+) -> ReportedLesion:
     track = material.track_of(lesion)
     roles: dict[str | None, Literal["target", "non_target"]] = {
         "target": "target",
         "non_target": "non_target",
     }
     return ReportedLesion(
-        label=track.label if track else lesion.name,
-        tracking_uid=track.tracking_uid if track else lesion.tracking_uid,
+        label=label,
+        tracking_uid=tracking_uid,
         segment_number=lesion.segment_number,
         longest_diameter_mm=lesion.longest_diameter_mm,
         perpendicular_diameter_mm=lesion.perpendicular_diameter_mm,
@@ -223,6 +247,7 @@ def _reported(material: Material, lesion: Lesion) -> ReportedLesion:
         frame_number=lesion.frame_number,
         role=roles.get(track.role) if track else None,
         diameter_3d_mm=lesion.diameter_3d_mm,
+        drawn=lesion.algorithm_type == "MANUAL",
     )
 
 

@@ -272,6 +272,24 @@ def test_formats_that_are_none_are_refused(fake_desk: Desk) -> None:
         assert answer.status_code == 422
 
 
+def test_no_log_or_warning_tells_whose_result_it_is(
+    fake_desk: Desk, capfd, caplog, recwarn
+) -> None:
+    desk = fake_desk
+    image = desk.images[0]
+    made = by_another_maker(desk)
+    made.StructureSetROISequence[0].ROIName = "GTV Zzcanary"
+    desk.archive.store([made])
+    assert take_over(desk, made.SOPInstanceUID).status_code == 201
+    for what in ("sr", "rtstruct", "seg"):
+        download(desk, what)
+    told = "".join(capfd.readouterr()) + caplog.text
+    told += " ".join(str(warning.message) for warning in recwarn)
+    assert "Zzcanary" not in told
+    for keyword in ("PatientID", "PatientName", "StudyInstanceUID"):
+        assert str(image[keyword].value) not in told, keyword
+
+
 # -- in -------------------------------------------------------------------------------
 
 

@@ -232,6 +232,16 @@ def test_role_time_point_and_algorithm(report: Dataset) -> None:
     assert parameters.TextValue == f"sha256={'ab' * 32}"
 
 
+def test_what_a_reader_drew_names_no_algorithm(
+    source: LoadedSeries, found: LesionMap
+) -> None:
+    first, *others = reported(source, found)
+    lesions = [replace(first, drawn=True), *others]
+    made = build_report(source, segmentation_of(source), lesions, VISIT, ALGORITHM)
+    named = [bool(items(group, "Algorithm Name")) for group in groups_of(made)]
+    assert named == [False, True, True, True]
+
+
 def test_a_baseline_and_a_reader_without_model(
     source: LoadedSeries, found: LesionMap
 ) -> None:
