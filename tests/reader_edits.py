@@ -11,7 +11,7 @@ import gzip
 import io
 import json
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from werkzeug.test import TestResponse
 from db.engine import transaction
 from orthanc.archive import Archive
 from orthanc.routes import ARCHIVE_EXTENSION
-from orthanc.volume import load_series
+from orthanc.volume import SliceReference, load_series
 from segmentation.dicom.seg import segments_as_labels
 from segmentation.http.routes import SERVICES
 from segmentation.jobs import JobQueue
@@ -44,13 +44,18 @@ class Desk:
 
     Attributes
     ----------
+    images : list of pydicom.Dataset
+        As they are stored.
+    slices : tuple of SliceReference
+        In the order of `labels`, and of what is sent.
     labels : numpy.ndarray
-        Of the model's SEG; axes (slice, row, column), the order of `images`.
+        Of the model's SEG; axes (slice, row, column).
     """
 
     application: Application
     archive: Archive
     images: list[Dataset]
+    slices: tuple[SliceReference, ...]
     result: dict[str, Any]
     labels: np.ndarray
     role: str = "annotator"
@@ -80,8 +85,11 @@ class Desk:
         return {
             "revision": self.result["revision"],
             "images": [
-                {"sop_instance_uid": str(image.SOPInstanceUID), "frame_number": None}
-                for image in self.images
+                {
+                    "sop_instance_uid": one.sop_instance_uid,
+                    "frame_number": one.frame_number,
+                }
+                for one in self.slices
             ],
             "rows": self.labels.shape[1],
             "columns": self.labels.shape[2],
@@ -136,17 +144,24 @@ class Desk:
         return sum(header.sample.Modality == "SEG" for header in headers)
 
 
-def make_desk(application: Application, archive: Archive | None = None) -> Desk:
-    """Put a head into the archive, and record what a model found in it."""
+def make_desk(
+    application: Application,
+    archive: Archive | None = None,
+    change: Callable[[list[Dataset]], list[Dataset]] = lambda images: images,
+) -> Desk:
+    """Put a head into the archive, and record what a model found in it.
+
+    `change` makes another series of the images before they are stored.
+    """
     archive = archive or application.archive
     services = application.app.extensions[SERVICES]
     application.app.extensions[SERVICES] = replace(services, archive=archive)
     application.app.extensions[ARCHIVE_EXTENSION] = archive
     visit = Visit(key=uuid.uuid4().hex)
-    archive.store(dicom_series(HEAD, visit=visit))
+    archive.store(change(dicom_series(HEAD, visit=visit)))
     series_uid = archive.series_headers(visit.study_uid)[0].series_uid
     images = archive.fetch_series(visit.study_uid, series_uid)
-    source = load_series(images)
+    source = load_series(images, require_head_t1=False)
     predictor = StubPredictor(HEAD.occupancy)
     analysis = analyse(source, series_uid, _of_head(predictor), StubJob())
     assert analysis.segmentation is not None
@@ -162,10 +177,8 @@ def make_desk(application: Application, archive: Archive | None = None) -> Desk:
     desk = Desk(
         application,
         archive,
-        [
-            next(one for one in images if one.SOPInstanceUID == where.sop_instance_uid)
-            for where in source.slices
-        ],
+        images,
+        source.slices,
         {},
         labels.array.copy(),
     )

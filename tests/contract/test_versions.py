@@ -11,15 +11,20 @@ The promises, in words:
 from __future__ import annotations
 
 import gzip
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from pydicom.dataset import Dataset
 
 from db import audit
 from db.engine import reading
 from errors import MetiaError
+from orthanc.volume import SliceReference
+from segmentation.http.routes import SERVICES
 from tests.fake_archive import FakeArchive
+from tests.mr_series import enhanced_image
 from tests.reader_edits import Desk, make_desk
 from tests.security.application import Application, make_empty_database
 
@@ -113,10 +118,9 @@ def test_the_object_says_who_made_it_and_what_it_replaces(desk: Desk) -> None:
 
 def test_the_order_of_the_images_does_not_matter(desk: Desk) -> None:
     labels = edited(desk)
-    order = np.random.default_rng(3).permutation(len(desk.images))
-    desk.images = [desk.images[k] for k in order]
+    order = np.random.default_rng(3).permutation(len(desk.slices))
+    desk.slices = tuple(desk.slices[k] for k in order)
     after = desk.save(labels[order], [*desk.kept(), NEW]).json
-    desk.images = [desk.images[k] for k in np.argsort(order)]
     np.testing.assert_array_equal(desk.stored(after), labels)
 
 
@@ -296,11 +300,53 @@ def test_undo_brings_the_version_before_back(desk: Desk) -> None:
 
 
 def test_images_that_changed_are_not_corrected_by_guess(desk: Desk) -> None:
-    image = desk.images[0]
-    desk.images[0].SOPInstanceUID = image.SOPInstanceUID + ".1"
+    foreign = SliceReference(desk.slices[0].sop_instance_uid + ".1", None)
+    desk.slices = (foreign, *desk.slices[1:])
     answer = desk.save(edited(desk), [*desk.kept(), NEW])
     assert (answer.status_code, answer.json["code"]) == (422, "invalid-input")
     assert desk.segs() == 1
+
+
+def as_enhanced(images: list[Dataset]) -> list[Dataset]:
+    """Put the slices into one Enhanced object, in an order of its own."""
+    order = np.random.default_rng(5).permutation(len(images)).tolist()
+    image = enhanced_image(images, order)
+    for keyword in ("StudyInstanceUID", "FrameOfReferenceUID", "PatientID"):
+        setattr(image, keyword, images[0][keyword].value)
+    return [image]
+
+
+def test_frames_of_an_enhanced_image_are_corrected_by_their_numbers(
+    tmp_path, empty_database
+) -> None:
+    desk = make_desk(Application(tmp_path, empty_database), FakeArchive(), as_enhanced)
+    frames = [one.frame_number for one in desk.slices]
+    assert sorted(frames) == list(range(1, len(frames) + 1)) != frames
+    labels = edited(desk)
+    by_number = np.argsort(frames)  # as a viewer goes through the object
+    desk.slices = tuple(desk.slices[k] for k in by_number)
+    after = desk.save(labels[by_number], [*desk.kept(), NEW])
+    assert after.status_code == 201, after.json
+    np.testing.assert_array_equal(desk.stored(after.json), labels)
+    drawn = by_name(after.json)["Left frontal"]
+    assert drawn["frame_number"] in np.array(frames)[2:5]
+
+
+def test_a_series_that_grew_is_not_corrected(tmp_path, empty_database) -> None:
+    archive = FakeArchive()
+    desk = make_desk(
+        Application(tmp_path, empty_database), archive, lambda images: images[:-1]
+    )
+    desk_of_all = make_desk(desk.application, FakeArchive())
+    last = desk_of_all.images[-1]
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"):
+        setattr(last, keyword, desk.images[0][keyword].value)
+    archive.put([last])
+    desk_of_all.application.app.extensions[SERVICES] = replace(
+        desk.application.app.extensions[SERVICES], archive=archive
+    )
+    answer = desk.save(edited(desk), [*desk.kept(), NEW])
+    assert (answer.status_code, answer.json["code"]) == (409, "source-changed")
 
 
 def test_an_archive_that_fails_leaves_no_version(tmp_path, empty_database) -> None:
