@@ -28,6 +28,8 @@ from segmentation.followup.course_schemas import Course
 from segmentation.followup.rules import rule_sets
 from tests.course_patients import record_case
 
+ON_POSTGRESQL = (3, 9, 13, 15, 20, 21, 25, 26, 27, 30, 33, 36)
+"""What differs between the databases is not the rules: a choice of them is enough."""
 NAMES = sorted(path.stem for path in Path(EXAMPLES).glob("*.json"))
 
 
@@ -36,7 +38,11 @@ def load(engine: Engine, patient_key: str) -> CourseRows:
         return load_course(session, patient_key)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("database_kind", "name"),
+    [("sqlite", name) for name in NAMES]
+    + [("postgresql", f"case-{number:02}") for number in ON_POSTGRESQL],
+)
 def test_example_comes_out_of_the_database_as_of_the_file(
     engine: Engine, name: str
 ) -> None:
@@ -77,7 +83,7 @@ def test_example_comes_out_of_the_database_as_of_the_file(
         ]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(("database_kind", "name"), [("sqlite", n) for n in NAMES])
 def test_case_of_the_database_is_a_case_for_everyone(engine: Engine, name: str) -> None:
     document = json.loads((Path(EXAMPLES) / f"{name}.json").read_bytes())
     view = CourseView(load(engine, record_case(engine, document).patient_key))

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import pytest
 
 from db import audit
 from db.assessments import list_assessments
-from db.engine import Engine, reading, transaction
+from db.engine import Engine, Session, reading, transaction
 from db.patients import key_of_study
 from db.results import get_result
 from db.visits import get_reading
 from errors import MetiaError
-from segmentation.followup import course_changes
+from segmentation.followup import course_changes, signing
 from segmentation.followup.course_document import CourseView
-from segmentation.followup.course_rows import load_course
+from segmentation.followup.course_rows import CourseRows, load_course
 from segmentation.followup.signing import sign, signed_assessments
 from segmentation.versions.corrections import Reader
 from tests.course_patients import Visit, add_visit, link, register
@@ -136,6 +136,36 @@ def test_change_and_signature_never_pass_each_other(followed: Followed) -> None:
         assert signed == "edit-conflict"
         assert shown["signed"] is None
         assert shown["result_state"] == "unverified"
+
+
+def test_change_waits_while_a_signature_is_made(
+    followed: Followed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = followed.request()
+    loaded, changed = Event(), Event()
+    overtaken = []
+
+    def load_slowly(session: Session, patient_key: str) -> CourseRows:
+        rows = load_course(session, patient_key)
+        loaded.set()
+        overtaken.append(changed.wait(0.5))
+        return rows
+
+    def change() -> None:
+        loaded.wait(10)
+        with transaction(followed.engine) as session:
+            course_changes.change_reading(
+                session,
+                followed.study,
+                {**READING, "clinical": "worse_due_to_tumour"},
+                READER,
+            )
+        changed.set()
+
+    monkeypatch.setattr(signing, "load_course", load_slowly)
+    assert at_once(change, lambda: followed.sign(asked)) == ["ok", "ok"]
+    assert overtaken == [False]
+    assert followed.shown()["signed"]["stale"] is True
 
 
 def test_of_readings_at_once_one_wins_and_the_others_are_told(
