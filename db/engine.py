@@ -182,6 +182,8 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
         # REPLACE would otherwise delete rows behind the back of the audit's triggers.
         "recursive_triggers=ON",
         "trusted_schema=OFF",
+        # What is erased must not be readable in the file any more.
+        "secure_delete=ON",
     ):
         connection.execute(f"PRAGMA {pragma}")
 

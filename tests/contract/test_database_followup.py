@@ -193,8 +193,8 @@ def test_track_of_another_patient_is_refused(engine: Engine, patient: str) -> No
     (track,) = make_tracks(1)
     save(engine, patient, [track], [])
     assert refused(engine, other, [replace(track, label="M9")], [])
-    with pytest.raises(MetiaError, match="not-found"):
-        save(engine, "0" * 32, [track], [])
+    with pytest.raises(MetiaError, match="not-found"), transaction(engine) as session:
+        save_tracks(session, "0" * 32, [], [])
 
 
 def test_recomputations_at_once_follow_each_other(engine: Engine, patient: str) -> None:
@@ -476,7 +476,7 @@ def test_study_takes_its_findings_along_when_it_moves(
             )
         merged = TrackReadingRecord(state="merged", into_track_id=first.id)
         save_track_reading(
-            session, second.id, visit_uid(NAME, 2), merged, expected_revision=2, by="a"
+            session, later.id, visit_uid(NAME, 1), merged, expected_revision=2, by="a"
         )
         link = DecisionRecord(visit_uid(NAME, 1), finding(1, 1), "link", first.id)
         add_decision(session, patient, link, by="ann")
@@ -496,7 +496,9 @@ def test_study_takes_its_findings_along_when_it_moves(
     assert [track.label for track in left.tracks] == ["M3"]
     assert left.tracks[0].split_from is None
     assert [one.finding_uid for one in left.members] == [finding(1, 1)]
-    assert [one.track_id for one in left.readings] == [later.id]
+    assert [(one.track_id, one.state) for one in left.readings] == [
+        (later.id, "absent")
+    ]
     with reading(engine) as session:
         assert list_decisions(session, patient) == ()
         assert [one.track_id for one in list_events(session, patient)] == [None]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import date, timedelta
+from pathlib import Path
 
 import pytest
-from sqlalchemy import func, inspect, select, text
+from sqlalchemy import func, inspect, select, text, update
 
 from db import audit
 from db.assessments import sign_assessment
@@ -399,6 +400,27 @@ def rows_of_other(engine: Engine) -> list[str]:
         for line in everything(engine).splitlines()
         if any(trace in line for trace in traces)
     )
+
+
+def test_erased_patient_is_not_in_the_file_any_more(
+    engine: Engine, settings: Settings, tmp_path: Path
+) -> None:
+    if is_postgresql(engine):
+        return  # its files are the server's, and its VACUUM's
+    fill = fill_patient(engine, "phantom-1", settings)
+    for write in fill.values():
+        write()  # type: ignore[operator]
+    with transaction(engine) as session:
+        key = session.scalars(select(PatientRow.id)).one()
+        session.execute(update(PatientRow).values(name="Canary^Name"))
+    traces = (b"Canary^Name", b"phantom-1", visit_uid("phantom-1", 0).encode())
+    engine.dispose()  # the last to close it brings the file up to date
+    file = tmp_path / "metia.sqlite"
+    assert all(trace in file.read_bytes() for trace in traces)
+    with transaction(engine) as session:
+        erase_patient(session, key)
+    engine.dispose()
+    assert not any(trace in file.read_bytes() for trace in traces)
 
 
 def test_erased_patient_can_come_back(engine: Engine) -> None:
