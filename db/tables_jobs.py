@@ -15,8 +15,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from db.tables_base import Base, length, one_of, within
 
 JOB_STATES = ("queued", "running", "succeeded", "failed", "cancelled")
-ERASED = "erased"
-"""Stands for the study of a job whose patient was erased."""
+ERASED = "2.25.0"
+"""Stands for the study of a job whose patient was erased: a UID that none can have."""
 
 _ACTIVE = text("state IN ('queued', 'running') AND NOT cancel_requested")
 _QUEUED = text("state = 'queued'")
@@ -52,7 +52,7 @@ class JobRow(Base):
         ),
         # A job of another kind writes no result; an erased one has lost its own.
         CheckConstraint(
-            "(state = 'succeeded' AND kind = 'segmentation' AND study_uid <> 'erased')"
+            "(state = 'succeeded' AND kind = 'segmentation' AND study_uid <> '2.25.0')"
             " = (result_id IS NOT NULL)",
             name="result",
         ),

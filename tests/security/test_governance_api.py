@@ -187,6 +187,19 @@ def test_erasure_takes_rows_and_own_series_and_leaves_the_scanners(
     assert erase(application, key).status_code == 404
 
 
+def test_jobs_of_an_erased_patient_are_listed_without_him(
+    application: Application, study: tuple[str, str]
+) -> None:
+    browser = application.browser("annotator")
+    job = browser.post("/api/v1/jobs", json={"study_uid": study[0]}).json
+    erase(application, key_of(application, study[0]))
+    told = browser.get(f"/api/v1/jobs/{job['id']}").json
+    assert (told["study_uid"], told["series_uid"]) == ("2.25.0", None)
+    assert told["state"] == "cancelled"
+    assert told["error"] is None
+    assert browser.get("/api/v1/jobs").json["jobs"] == [told]
+
+
 def test_erasure_is_audited_without_a_trace_of_the_patient(
     application: Application, study: tuple[str, str], log: io.StringIO
 ) -> None:
