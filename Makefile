@@ -7,7 +7,7 @@ STAMPS := .cache/stamps
 PYTEST := $(BIN)/python -m pytest
 
 RUNTIME_PACKAGES := python3 python3-venv nginx-light orthanc orthanc-dicomweb ca-certificates
-TEST_PACKAGES := dcmtk dicom3tools chromium postgresql fonts-dejavu-core
+TEST_PACKAGES := dcmtk dicom3tools chromium postgresql fonts-dejavu-core poppler-utils
 
 .PHONY: help setup setup-dev up test lint test-docker bench clean
 

@@ -3,7 +3,8 @@
 Every export needs at least the role annotator and leaves an entry in the audit: who
 took what, of whom, in which form. Files are pseudonymous unless ``identifiers=true``,
 which needs the role reviewer. File names hold no patient data. A file is made in memory
-and bounded by what a course can hold (key images are limited in number).
+and bounded by what a course can hold (key images are limited in number); what needs
+images is made one at a time (``segmentation.versions.turn``).
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import flask
 from db import audit
 from db.engine import transaction
 from errors import MetiaError
+from orthanc.archive import StoreReceipt
 from segmentation.access.roles import includes
 from segmentation.access.routes import allow, principal
 from segmentation.exports import schemas
@@ -29,10 +31,12 @@ from segmentation.exports.sources import (
     load_patient,
     load_study,
     make_report,
+    store_report,
 )
 from segmentation.exports.tables import make_tables
 from segmentation.exports.xlsx import workbook
 from segmentation.http.routes import Blueprint, request_id, services
+from segmentation.versions.turn import turn
 
 blueprint = Blueprint("exports", __name__, url_prefix="/api/v1", description="Exports")
 
@@ -184,10 +188,36 @@ def show_report(query: dict[str, Any], study_uid: str) -> flask.Response:
 def _report(
     course: PatientCourse, query: Mapping[str, Any], name: str
 ) -> flask.Response:
-    content = make_report(
-        services().archive, course, query["language"], pictures=query["images"]
-    )
+    with turn():
+        content = make_report(
+            services().archive, course, query["language"], pictures=query["images"]
+        )
     return _leave(course, "pdf", content, PDF, name)
+
+
+@blueprint.route("/studies/<uid:study_uid>/report", methods=["POST"])
+@allow("reviewer")
+@blueprint.arguments(schemas.ReportOrder)
+@blueprint.response(200, schemas.StoredReport)
+@blueprint.alt_response(404, "NOT_FOUND")
+@blueprint.alt_response(502, "BAD_GATEWAY")
+@blueprint.alt_response(503, "SERVICE_UNAVAILABLE")
+@blueprint.alt_response(507, "INSUFFICIENT_STORAGE")
+def put_report_into_archive(asked: dict[str, Any], study_uid: str) -> StoreReceipt:
+    """Store the report of a visit in the archive (Encapsulated PDF), beside its images.
+
+    It names the patient. The same report is stored once.
+    """
+    context = services()
+    course = load_study(context.engine, study_uid, identifiers=True)
+    with turn():
+        receipt = store_report(context.archive, course, asked["language"])
+    note_export(
+        f"patient:{course.content.subject.key}",
+        "pdf",
+        {"identifiers": True, "stored": True, "object": receipt.sop_instance_uid},
+    )
+    return receipt
 
 
 @blueprint.route("/results/<id:result_id>/export/nifti", methods=["GET"])
@@ -200,6 +230,7 @@ def _report(
 def export_nifti(result_id: str) -> flask.Response:
     """Give the labels of a result as NIfTI, with a JSON text, in a ZIP."""
     context = services()
-    content = load_nifti(context.engine, context.archive, result_id)
+    with turn():
+        content = load_nifti(context.engine, context.archive, result_id)
     note_export(f"result:{result_id}", "nifti", {"bytes": len(content)})
     return file_response(content, ZIP, result_file(result_id, "labels", "zip"))

@@ -7,7 +7,7 @@ from marshmallow import fields, validate
 from segmentation.exports.columns import TABLE_NAMES
 from segmentation.exports.report import LANGUAGES
 from segmentation.followup.rules import rule_sets
-from segmentation.http.schemas import Input
+from segmentation.http.schemas import Input, Output, Uid
 
 
 def _flag(default: bool, text: str) -> fields.Boolean:
@@ -49,3 +49,22 @@ class ReportQuery(ExportQuery):
         load_default="en", validate=validate.OneOf(sorted(LANGUAGES))
     )
     images = _flag(True, "Whether key images are read from the archive.")
+
+
+class ReportOrder(Input):
+    """How the report that goes into the archive is written."""
+
+    language = fields.String(
+        load_default="en", validate=validate.OneOf(sorted(LANGUAGES))
+    )
+
+
+class StoredReport(Output):
+    """Where the report lies in the archive."""
+
+    study_uid = Uid(required=True)
+    series_uid = Uid(required=True)
+    sop_instance_uid = Uid(required=True)
+    already_stored = fields.Boolean(
+        required=True, metadata={"description": "It lay there before, the same."}
+    )

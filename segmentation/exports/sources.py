@@ -2,7 +2,7 @@
 
 With ``dicom_objects`` the only module of exports that reads either; the writers are
 pure. Functions take what they read from, so that routes and the command line share
-them. Nothing is written anywhere. Safe between threads.
+them. Only ``store_report`` writes, and into the archive. Safe between threads.
 """
 
 from __future__ import annotations
@@ -16,9 +16,14 @@ from db.engine import Engine, reading
 from db.patients import key_of_study
 from db.results import Lesion, Result
 from errors import MetiaError
-from orthanc.archive import Archive
+from orthanc.archive import Archive, StoreReceipt
 from segmentation.exports.content import CourseContent, Provenance, Track
-from segmentation.exports.dicom_objects import Material, load_material
+from segmentation.exports.dicom_objects import (
+    Material,
+    load_material,
+    store_objects,
+)
+from segmentation.exports.encapsulated import encapsulate
 from segmentation.exports.nifti import (
     LabelledLesion,
     nifti_archive,
@@ -36,7 +41,7 @@ from segmentation.exports.reading import (
     read_course,
     visit_number,
 )
-from segmentation.exports.report import Language, report
+from segmentation.exports.report import LANGUAGES, Language, report
 from segmentation.followup.course_rows import load_course
 
 MOST_IMAGES = 60
@@ -156,6 +161,40 @@ def make_report(
         images=images,
         visits=visits,
     )
+
+
+def store_report(
+    archive: Archive, course: PatientCourse, language: Language
+) -> StoreReceipt:
+    """Write the report of the visit that was asked for, and store it in the archive.
+
+    Parameters
+    ----------
+    course : PatientCourse
+        With identifiers: in the archive the report names the patient, as images do.
+
+    Raises
+    ------
+    MetiaError
+        ``not-found`` where every result of the visit was rejected; the ``archive-*``
+        codes, ``study-not-found`` and ``series-not-found``.
+    """
+    result = course.results.get(course.asked or 0)
+    if result is None:
+        raise MetiaError("not-found", "Every result of the visit was rejected.")
+    headers = archive.series_headers(result.study_uid)
+    found = [one.sample for one in headers if one.series_uid == result.series_uid]
+    if not found:
+        raise MetiaError("series-not-found", "The study has no series of this UID.")
+    content = make_report(archive, course, language, pictures=True)
+    made = encapsulate(
+        content,
+        found[0],
+        title=LANGUAGES[language].title,
+        verified=course.content.visit(course.asked or 1).signed,
+    )
+    (receipt,) = store_objects(archive, result.study_uid, [made])
+    return receipt
 
 
 def _key_images(

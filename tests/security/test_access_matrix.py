@@ -56,6 +56,7 @@ NEEDS = {
     ("GET", "/api/v1/patients/<id:patient_id>/export/fhir"): "annotator",
     ("GET", "/api/v1/patients/<id:patient_id>/export/pdf"): "annotator",
     ("GET", "/api/v1/studies/<uid:study_uid>/report.pdf"): "annotator",
+    ("POST", "/api/v1/studies/<uid:study_uid>/report"): "reviewer",
     ("GET", "/api/v1/results/<id:result_id>/export/nifti"): "annotator",
     ("GET", "/api/v1/results/<id:result_id>/export/sr"): "annotator",
     ("GET", "/api/v1/results/<id:result_id>/export/rtstruct"): "annotator",

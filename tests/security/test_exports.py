@@ -257,3 +257,53 @@ def test_nothing_of_the_patient_is_logged(
     assert "/export/" in logged
     for secret in (exported_patients.PATIENT_ID, "canary", "示子", stored.study_uid):
         assert secret not in logged
+
+
+def test_report_is_stored_once_beside_the_images(
+    application: Application, stored: StoredVisit
+) -> None:
+    address = f"/api/v1/studies/{stored.study_uid}/report"
+    for role in ("viewer", "annotator"):
+        refused = application.browser(role).post(address, json={})
+        assert refused.status_code == 403
+    first = application.browser("reviewer").post(address, json={})
+    assert first.status_code == 200
+    assert first.json["study_uid"] == stored.study_uid
+    assert first.json["already_stored"] is False
+    again = application.browser("reviewer").post(address, json={"language": "en"})
+    assert again.json == {**first.json, "already_stored": True}
+    other = application.browser("reviewer").post(address, json={"language": "fr"})
+    assert other.json["sop_instance_uid"] != first.json["sop_instance_uid"]
+    assert other.json["series_uid"] == first.json["series_uid"]
+
+    made = application.archive.fetch_instance(
+        stored.study_uid, first.json["series_uid"], first.json["sop_instance_uid"]
+    )
+    assert made.MIMETypeOfEncapsulatedDocument == "application/pdf"
+    assert (made.Modality, made.PatientID) == ("DOC", exported_patients.PATIENT_ID)
+    assert str(made.PatientName) == exported_patients.NAME
+    content = made.EncapsulatedDocument[: made.EncapsulatedDocumentLength]
+    (page,) = pypdf.PdfReader(io.BytesIO(content)).pages
+    assert exported_patients.PATIENT_ID in page.extract_text()
+    assert len(page.images) > 0
+    noted = _audit(application)
+    assert len(noted) == 3
+    assert noted[0][2]["object"] == other.json["sop_instance_uid"]
+    assert exported_patients.PATIENT_ID not in str(noted)
+
+
+def test_report_that_cannot_be_stored_is_told(
+    application: Application, stored: StoredVisit
+) -> None:
+    browser = application.browser("reviewer")
+    for study, body, status in (
+        ("1.2.3.4", {}, 404),
+        (stored.study_uid, {"language": "de"}, 422),
+        (stored.study_uid, {"x": 1}, 422),
+    ):
+        answer = browser.post(f"/api/v1/studies/{study}/report", json=body)
+        assert answer.status_code == status
+    application.archive._files.clear()
+    answer = browser.post(f"/api/v1/studies/{stored.study_uid}/report", json={})
+    assert (answer.status_code, answer.json["code"]) == (404, "study-not-found")
+    assert _audit(application) == []

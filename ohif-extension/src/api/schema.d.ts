@@ -1370,6 +1370,59 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/studies/{study_uid}/report": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                study_uid: string;
+            };
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Store the report of a visit in the archive (Encapsulated PDF), beside its images.
+         * @description It names the patient. The same report is stored once.
+         */
+        post: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    study_uid: string;
+                };
+                cookie?: never;
+            };
+            requestBody: {
+                content: {
+                    "application/json": components["schemas"]["ReportOrder"];
+                };
+            };
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["StoredReport"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                502: components["responses"]["BAD_GATEWAY"];
+                503: components["responses"]["SERVICE_UNAVAILABLE"];
+                507: components["responses"]["INSUFFICIENT_STORAGE"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/v1/results/{result_id}/export/nifti": {
         parameters: {
             query?: never;
@@ -2859,6 +2912,20 @@ export interface components {
             last_used_at: string | null;
             /** @description The secret; shown this once. */
             token: string;
+        };
+        ReportOrder: {
+            /**
+             * @default en
+             * @enum {string}
+             */
+            language: "en" | "fr";
+        };
+        StoredReport: {
+            study_uid: string;
+            series_uid: string;
+            sop_instance_uid: string;
+            /** @description It lay there before, the same. */
+            already_stored: boolean;
         };
         NewExport: {
             formats: ("sr" | "rtstruct")[];
