@@ -107,7 +107,8 @@ class _Plot:
             math.ceil(max(values, default=0.0) / self._step), 1
         )
         first, last = (self._days[0], self._days[-1]) if self._days else (1, 1)
-        self._first, self._last = (first, last) if last > first else (first, first + 1)
+        # A single day stands at the right, where the names are.
+        self._first, self._last = (first, last) if last > first else (first - 1, first)
 
     def x(self, day: float) -> float:
         """Give the place of a day, points from the left."""

@@ -144,6 +144,8 @@ def _reader_inputs(visit: Visit, words: Words) -> Iterator[Flowable]:
         yield Paragraph(words.named(words.note, markup(reading["note"])), SMALL)
 
 
+_LEAST_VOLUME_ML = 0.01
+
 # -- lesions ---------------------------------------------------------------------
 
 _WIDTHS = (42.0, 46, 74, 46, 36, 40, 46, 44, 46, 46, 57)
@@ -195,12 +197,12 @@ def _row(
     numbers = (
         _length(one, words),
         _number(one.perpendicular_diameter_mm, words),
-        _number(one.volume_ml, words, 2),
+        _volume(one, words),
         _length(before, words) if before else "",
         "" if one.change_mm is None else words.number(one.change_mm, sign=True),
         _length(reference, words) if reference else "",
         ""
-        if one.change_percent is None
+        if one.change_percent is None or visit.is_baseline
         else words.number(one.change_percent, sign=True),
     )
     return [
@@ -234,6 +236,12 @@ def _length(one: Observation, words: Words) -> str:
     if one.state == State.ABSENT:
         return words.number(0.0)
     return _number(one.longest_diameter_mm, words)
+
+
+def _volume(one: Observation, words: Words) -> str:
+    if one.volume_ml is not None and 0 < one.volume_ml < _LEAST_VOLUME_ML:
+        return f"&lt; {words.number(_LEAST_VOLUME_ML, 2)}"
+    return _number(one.volume_ml, words, 2)
 
 
 def _number(value: float | None, words: Words, digits: int = 1) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 import pypdf
 import pytest
+from reportlab.graphics.shapes import Circle, Line, PolyLine
 
+from segmentation.exports.chart import Curve, Point, chart
 from segmentation.exports.content import Provenance
 from segmentation.exports.pictures import TILE, KeyImage
 from segmentation.exports.reading import read_course
@@ -298,3 +300,30 @@ def test_markup_marks_what_has_no_font() -> None:
     assert markup("山田 A") == '<font name="MetIA-CJK">山田</font> A'
     assert markup("x\u0627") == "x\N{REPLACEMENT CHARACTER}"
     assert printable(["Zoë", "שלום"]) == (["Zoë"], True)
+
+
+def test_very_small_volume_is_not_written_as_none() -> None:
+    document = course_example.three_visits()
+    document["tracks"][0]["observations"][0]["volume_ml"] = 0.0004
+    assert "22.0 16.5 < 0.01" in _texts(_pdf(document, visits=[1]))[0]
+
+
+def test_curve_of_one_visit_draws_no_line_that_was_not_measured() -> None:
+    curve = Curve("M1", (230, 159, 0), (Point(1, 10.0),))
+    drawing = chart("Sum", "day", [curve])
+    assert not [shape for shape in drawing.contents if isinstance(shape, PolyLine)]
+    dot = next(shape for shape in drawing.contents if isinstance(shape, Circle))
+    leaders = [
+        shape
+        for shape in drawing.contents
+        if isinstance(shape, Line) and shape.strokeWidth == 0.3
+    ]
+    assert all(abs(line.x2 - dot.cx) < 20 for line in leaders)
+
+
+def test_curve_has_a_gap_where_nothing_was_measured() -> None:
+    points = (Point(1, 10.0), None, Point(90, 12.0), Point(120, 13.0))
+    drawing = chart("Sum", "day", [Curve("M1", (1, 2, 3), points)])
+    lines = [shape for shape in drawing.contents if isinstance(shape, PolyLine)]
+    assert [len(line.points) for line in lines] == [4]
+    assert len([s for s in drawing.contents if isinstance(s, Circle)]) == 3
