@@ -11,6 +11,7 @@ The promises, in words:
 from __future__ import annotations
 
 import gzip
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
 
@@ -384,3 +385,35 @@ def test_the_follow_up_counts_what_the_reader_left(desk: Desk) -> None:
     assert drawn["finding_uid"] not in course_of(desk)
     restore(desk, reviewed)
     assert set(course_of(desk)) == {first["finding_uid"], second["finding_uid"]}
+
+
+def test_a_review_while_the_object_is_stored_is_not_overwritten(
+    tmp_path, empty_database, monkeypatch
+) -> None:
+    """The last moment to be slower: the record asks again with the row locked."""
+    archive = FakeArchive()
+    desk = make_desk(Application(tmp_path, empty_database), archive)
+    desk.browser("reviewer")
+    store = archive.store
+
+    def review_meanwhile(datasets: list[Dataset]) -> Any:
+        monkeypatch.setattr(archive, "store", store)
+        with ThreadPoolExecutor(1) as other:
+            asked = {"state": "accepted"}
+            done = other.submit(change, desk, desk.result, "reviewer", **asked)
+            assert done.result().status_code == 200
+        return store(datasets)
+
+    monkeypatch.setattr(archive, "store", review_meanwhile)
+    answer = desk.save(edited(desk), [*desk.kept(), NEW])
+    assert (answer.status_code, answer.json["code"]) == (409, "edit-conflict")
+    assert answer.json["current_result_id"] == desk.result["id"]
+    assert answer.json["current_revision"] == desk.result["revision"] + 1
+    address = f"/api/v1/results/{desk.result['id']}"
+    versions = desk.browser().get(f"{address}/versions").json["versions"]
+    assert [one["state"] for one in versions] == ["accepted"]
+    # The reader looks again, and saves on top of what was said meanwhile.
+    desk.result = desk.browser().get(address).json
+    again = desk.save(edited(desk), [*desk.kept(), NEW])
+    assert (again.status_code, again.json["version"]) == (201, 2)
+    assert desk.segs() == 2  # the object stored in vain is the one that is used
