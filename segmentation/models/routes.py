@@ -28,9 +28,7 @@ from segmentation.models.registry import ModelFolder
 from settings import ROOT
 from unetr.sandbox import require_checkpoint
 
-blueprint = Blueprint(
-    "models", __name__, url_prefix="/api/v1/models", description="Models"
-)
+blueprint = Blueprint("models", __name__, url_prefix="/api/v1", description="Models")
 
 LARGEST_CHECKPOINT = 2 * 2**30
 _IMPORT_S = 600
@@ -71,7 +69,7 @@ class ModelDetails(schemas.Model):
     )
 
 
-@blueprint.route("", methods=["GET"])
+@blueprint.route("/models", methods=["GET"])
 @blueprint.response(200, schemas.Models)
 def show_models() -> dict[str, Any]:
     """List the models that jobs may ask for."""
@@ -81,42 +79,42 @@ def show_models() -> dict[str, Any]:
     }
 
 
-@blueprint.route("/<string:name>", methods=["GET"])
+@blueprint.route("/models/<name>", methods=["GET"])
 @blueprint.response(200, ModelDetails)
-@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+@blueprint.alt_response(404, "NOT_FOUND")
 def show_model(name: str) -> dict[str, Any]:
     """Give everything the manifest of a model states."""
-    folder = services().models.get(name)
+    folder = _folder(name)
     stated = folder.manifest.model_dump(mode="json")
     return {**stated, **_model(folder, _default_name())}
 
 
-@blueprint.route("/<string:name>/verify", methods=["POST"])
+@blueprint.route("/models/<name>/verify", methods=["POST"])
 @allow("reviewer")
 @blueprint.response(200, schemas.Model)
-@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+@blueprint.alt_response(404, "NOT_FOUND")
 def verify_model(name: str) -> dict[str, Any]:
     """Compare a model's files with their hashes; a difference is an error."""
-    folder = services().models.get(name)
+    folder = _folder(name)
     folder.verify()
     return _model(folder, _default_name())
 
 
-@blueprint.route("/<string:name>/promote", methods=["POST"])
+@blueprint.route("/models/<name>/promote", methods=["POST"])
 @allow("admin")
 @blueprint.response(200, schemas.Model)
-@blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
+@blueprint.alt_response(404, "NOT_FOUND")
 def promote(name: str) -> dict[str, Any]:
     """Use a model from now on wherever nobody names one."""
     context = services()
-    folder = context.models.get(name)
+    folder = _folder(name)
     promote_folder(
         context.engine, folder, actor=principal().name, request_id=request_id()
     )
     return _model(folder, name)
 
 
-@blueprint.route("/rollback", methods=["POST"])
+@blueprint.route("/model-rollback", methods=["POST"])
 @allow("admin")
 @blueprint.response(200, schemas.Model)
 @blueprint.alt_response(409, "CONFLICT")
@@ -133,7 +131,7 @@ def rollback() -> dict[str, Any]:
     return _model(context.models.get(model.name), model.name)
 
 
-@blueprint.route("", methods=["POST"])
+@blueprint.route("/models", methods=["POST"])
 @allow("admin")
 @blueprint.doc(
     requestBody={
@@ -175,6 +173,15 @@ def import_model(asked: dict[str, Any]) -> dict[str, Any]:
             request_id=request_id(),
         )
     return _model(folder, _default_name())
+
+
+def _folder(name: str) -> ModelFolder:
+    try:
+        return services().models.get(name)
+    except MetiaError as error:
+        if error.code != "model-unknown":
+            raise
+        raise MetiaError("not-found", "There is no model of this name.") from error
 
 
 def _convert(checkpoint: Path, asked: dict[str, Any], into: Path) -> None:

@@ -43,12 +43,12 @@ def test_an_administrator_imports_promotes_and_goes_back(
     assert shown["sha256"] == answer.json["sha256"]
     verify = application.browser("reviewer").post("/api/v1/models/theirs/verify")
     assert verify.status_code == 200
-    assert admin.post("/api/v1/models/rollback").status_code == 409
+    assert admin.post("/api/v1/model-rollback").status_code == 409
     for name in ("phantom-threshold", "theirs"):
         assert admin.post(f"/api/v1/models/{name}/promote").status_code == 200
         models = viewer.get("/api/v1/models").json["models"]
         assert [one["name"] for one in models if one["is_default"]] == [name]
-    assert admin.post("/api/v1/models/rollback").json["name"] == "phantom-threshold"
+    assert admin.post("/api/v1/model-rollback").json["name"] == "phantom-threshold"
     with reading(application.engine) as session:
         noted = [entry.action for entry in audit.entries(session)]
     assert noted.count("model-promote") == 3

@@ -767,7 +767,7 @@ export interface paths {
                         "application/json": components["schemas"]["ModelDetails"];
                     };
                 };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                404: components["responses"]["NOT_FOUND"];
                 default: components["responses"]["DEFAULT_ERROR"];
             };
         };
@@ -811,7 +811,7 @@ export interface paths {
                         "application/json": components["schemas"]["Model"];
                     };
                 };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                404: components["responses"]["NOT_FOUND"];
                 default: components["responses"]["DEFAULT_ERROR"];
             };
         };
@@ -853,7 +853,7 @@ export interface paths {
                         "application/json": components["schemas"]["Model"];
                     };
                 };
-                422: components["responses"]["UNPROCESSABLE_ENTITY"];
+                404: components["responses"]["NOT_FOUND"];
                 default: components["responses"]["DEFAULT_ERROR"];
             };
         };
@@ -863,7 +863,7 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
-    "/api/v1/models/rollback": {
+    "/api/v1/model-rollback": {
         parameters: {
             query?: never;
             header?: never;
