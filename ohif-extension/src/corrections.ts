@@ -16,7 +16,10 @@ import { shownResult, type State } from './state/state';
 import type { Store } from './state/store';
 
 export class Corrections {
-  /** What was drawn when the mode was left, by the id of the result. */
+  /**
+   * What was drawn and not saved, by the id of the result. Kept after every change: when
+   * the mode is left, the viewer has cleared its outlines before anyone is told.
+   */
   private readonly drafts = new Map<string, Draft>();
   private stops: (() => void)[] = [];
 
@@ -38,7 +41,6 @@ export class Corrections {
   }
 
   leave(): void {
-    for (const result of this.store.get().results) this.keepDraft(result);
     this.stops.forEach((stop) => stop());
     this.stops = [];
     this.viewer.editor.forget();
@@ -47,10 +49,7 @@ export class Corrections {
   /** The outlines of a result have been drawn: put on them what was drawn before. */
   drawn(result: Result): void {
     const draft = this.drafts.get(result.id);
-    if (draft) {
-      this.drafts.delete(result.id);
-      this.viewer.editor.apply(result, draft);
-    }
+    if (draft) this.viewer.editor.apply(result, draft);
     this.look();
   }
 
@@ -75,7 +74,7 @@ export class Corrections {
 
   discard(): void {
     const result = shownResult(this.store.get());
-    if (result) this.viewer.editor.drop(result);
+    if (result) this.drop(result);
     this.store.set({ unsaved: false, conflict: null });
   }
 
@@ -111,7 +110,7 @@ export class Corrections {
       if (!labels) throw localProblem('viewer-nothing-to-save');
       const description = descriptionOf(result, labels, keepBoth);
       const made = await this.api.correct(result.id, description, await compressed(labels.values));
-      this.viewer.editor.drop(result);
+      this.drop(result);
       if (signal.aborted) return;
       this.store.set({ unsaved: false });
       await this.around.adopt(made);
@@ -133,14 +132,20 @@ export class Corrections {
     }
   }
 
-  private keepDraft(result: Result): void {
-    const draft = this.viewer.editor.draft(result);
-    if (draft) this.drafts.set(result.id, draft);
+  private drop(result: Result): void {
+    this.drafts.delete(result.id);
+    this.viewer.editor.drop(result);
   }
 
   private look(): void {
+    const { overlay } = this.store.get();
     const result = shownResult(this.store.get());
-    const unsaved = Boolean(result && this.viewer.editor.isEdited(result));
+    // While outlines are loaded or cleared, what is seen is not what the reader has drawn.
+    if (!result || overlay === 'loading') return;
+    const draft = this.viewer.editor.draft(result);
+    if (draft) this.drafts.set(result.id, draft);
+    else if (draft === null) this.drafts.delete(result.id);
+    const unsaved = Boolean(draft);
     if (unsaved !== this.store.get().unsaved) this.store.set({ unsaved });
   }
 }

@@ -53,7 +53,12 @@ async function modeFactory({ loadModules }: FactoryContext): Promise<object | nu
       default: [{ $reference: 'cornerstone.segmentationTools' }],
       mpr: [{ $reference: 'cornerstone.segmentationTools' }],
     },
-    modeCustomizations: { 'panelSegmentation.disableEditing': false },
+    modeCustomizations: {
+      'panelSegmentation.disableEditing': false,
+      // The service measures. OHIF's own statistics come a second after a stroke and write the
+      // list of segments back as it was before: a lesion begun meanwhile would be lost.
+      'panelSegmentation.disableUpdateSegmentationStats': true,
+    },
     onModeEnter(context: ModeContext) {
       stock.onModeEnter.call(this, context);
       context.commandsManager.run('metiaEnter');

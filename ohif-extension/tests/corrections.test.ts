@@ -22,12 +22,14 @@ const labels: Labels = {
 const conflict = () =>
   new Problem({ code: 'edit-conflict', title: '', detail: '', remedy: '', status: 409, facts: { current_result_id: 'theirs' } });
 
+const draft = { voxels: new Map(), names: new Map() };
+
 async function edited(change: Parameters<typeof setUp>[0] = {}) {
   const it = setUp({ results: [own], ...change });
   it.controller.enter();
   await vi.waitFor(() => expect(it.store.get().overlay).toBe('shown'));
-  it.editor.isEdited.mockReturnValue(true);
-  it.editor.drop.mockImplementation(() => it.editor.isEdited.mockReturnValue(false));
+  it.editor.draft.mockReturnValue(draft);
+  it.editor.drop.mockImplementation(() => it.editor.draft.mockReturnValue(null));
   it.editor.labels.mockReturnValue(labels);
   it.edit();
   expect(it.store.get().unsaved).toBe(true);
@@ -112,10 +114,10 @@ describe('saving a correction', () => {
 describe('what is not saved', () => {
   it('is noticed, and no longer once it was undone or discarded', async () => {
     const { editor, edit, store, controller } = await edited();
-    editor.isEdited.mockReturnValue(false);
+    editor.draft.mockReturnValue(null);
     edit();
     expect(store.get().unsaved).toBe(false);
-    editor.isEdited.mockReturnValue(true);
+    editor.draft.mockReturnValue(draft);
     edit();
     controller.corrections.discard();
     expect(editor.drop).toHaveBeenCalledWith(own);
@@ -123,11 +125,12 @@ describe('what is not saved', () => {
   });
 
   it('is put on the outlines again when the mode is entered anew', async () => {
-    const draft = { voxels: new Map(), names: new Map() };
     const { editor, store, controller } = await edited();
-    editor.draft.mockReturnValue(draft);
+    // The viewer clears its outlines before the mode is told that it is left.
+    editor.draft.mockReturnValue(undefined);
     controller.leave();
     expect(editor.forget).toHaveBeenCalled();
+    editor.apply.mockImplementation(() => editor.draft.mockReturnValue(draft));
     controller.enter();
     await vi.waitFor(() => expect(store.get().overlay).toBe('shown'));
     expect(editor.apply).toHaveBeenCalledWith(own, draft);

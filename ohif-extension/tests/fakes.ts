@@ -5,7 +5,7 @@ import { Problem } from '../src/api/problem';
 import type { ReaderApi } from '../src/api/reader';
 import type { Job, Result } from '../src/api/types';
 import { Controller } from '../src/controller';
-import type { Editor } from '../src/ohif/editing';
+import type { Draft, Editor } from '../src/ohif/editing';
 import type { Viewer } from '../src/ohif/viewer';
 import { INITIAL, type State } from '../src/state/state';
 import { createStore } from '../src/state/store';
@@ -50,9 +50,8 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
       return () => {};
     }),
     remember: vi.fn(),
-    isEdited: vi.fn(() => false),
     labels: vi.fn(() => null),
-    draft: vi.fn(() => null),
+    draft: vi.fn((): Draft | null => null),
     apply: vi.fn(),
     drop: vi.fn(),
     begin: vi.fn(async () => undefined),

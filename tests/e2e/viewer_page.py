@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,11 @@ return Math.abs(at(columns, rows)[1] - at(0, 0)[1]) / viewport.canvas.clientHeig
 _VOXELS = """
 const { state } = window.cornerstoneTools.segmentation;
 const found = [];
+const { segmentationService } = window.services;
 for (const segmentation of state.getSegmentations()) {
+  const { segmentationId } = segmentation;
+  const shown = segmentationService.getViewportIdsWithSegmentation(segmentationId);
+  if (shown.length === 0) continue;
   for (const id of segmentation.representationData.Labelmap.imageIds) {
     const image = window.cornerstone.cache.getImage(id);
     const values = image.voxelManager.getScalarData();
@@ -131,9 +136,10 @@ class ViewerPage:
     def wait_for_active_segment(self, number: int) -> None:
         self.page.wait_for_function(
             "number => { const t = window.cornerstoneTools.segmentation;"
-            " const [shown] = t.state.getSegmentations();"
-            " return t.segmentIndex.getActiveSegmentIndex(shown.segmentationId)"
-            " === number; }",
+            " const { segmentationService } = window.services;"
+            " return t.state.getSegmentations().some(({ segmentationId: id }) =>"
+            " segmentationService.getViewportIdsWithSegmentation(id).length > 0"
+            " && t.segmentIndex.getActiveSegmentIndex(id) === number); }",
             arg=number,
             timeout=WAIT_MS,
         )
@@ -161,6 +167,43 @@ class ViewerPage:
             (index,) = [n for n, name in enumerate(images) if name in f"{address}/"]
             labels[index].ravel()[where] = what
         return labels
+
+    def place_of(self, point_mm: Sequence[float]) -> tuple[float, float]:
+        """Give where a point of the patient lies on the page, in the active view."""
+        x, y = self.page.evaluate(
+            f"point => {{ {_VIEWPORT} const viewport = active();"
+            " const corner = viewport.element.getBoundingClientRect();"
+            " const [x, y] = viewport.worldToCanvas(point);"
+            " return [x + corner.x, y + corner.y]; }",
+            list(point_mm),
+        )
+        return x, y
+
+    def stroke(self, *places: tuple[float, float]) -> None:
+        """Press the mouse at the first place, draw to the others, let go."""
+        mouse = self.page.mouse
+        mouse.move(*places[0])
+        mouse.down()
+        for place in places[1:]:
+            mouse.move(*place, steps=4)
+        mouse.up()
+
+    def cameras(self) -> dict[str, dict[str, Any]]:
+        """Give the camera of every view by the id of its viewport."""
+        return dict(
+            self.page.evaluate(
+                script(
+                    "const { viewports } = window.services.viewportGridService"
+                    ".getState(); return Object.fromEntries([...viewports.keys()].map("
+                    "id => [id, window.services.cornerstoneViewportService"
+                    ".getCornerstoneViewport(id).getCamera()]))"
+                )
+            )
+        )
+
+    def view(self, viewport_id: str) -> Locator:
+        """Give the element of one view."""
+        return self.page.locator(f'[data-viewport-uid="{viewport_id}"]')
 
     def picture(self, name: str) -> None:
         PICTURES.mkdir(parents=True, exist_ok=True)

@@ -62,24 +62,23 @@ export class LabelEditor {
     if (id && !this.stored.has(id)) this.stored.set(id, this.now(id));
   }
 
-  isEdited(result: Result): boolean {
-    const id = this.idOf(result);
-    const stored = id && this.stored.get(id);
-    if (!id || !stored) return false;
-    const names = this.names(id);
-    const renamed = [...names].some(([number, name]) => stored.names.has(number) && stored.names.get(number) !== name);
-    return renamed || !sameVoxels(stored.voxels, this.images(id));
-  }
-
   labels(result: Result): Labels | null {
     const id = this.idOf(result);
     return id ? labelsOf(this.images(id), this.names(id), imageReference) : null;
   }
 
-  /** What was drawn, to be put on again later; null where nothing was. */
-  draft(result: Result): Draft | null {
+  /**
+   * What was drawn and is not stored, to be put on again later.
+   *
+   * Null: nothing was. Undefined: the outlines are not there, so nobody can say.
+   */
+  draft(result: Result): Draft | null | undefined {
     const id = this.idOf(result);
-    return id && this.isEdited(result) ? this.now(id) : null;
+    const stored = id && this.stored.get(id);
+    if (!id || !stored) return undefined;
+    const names = this.names(id);
+    const renamed = [...names].some(([number, name]) => stored.names.has(number) && stored.names.get(number) !== name);
+    return renamed || !sameVoxels(stored.voxels, this.images(id)) ? this.now(id) : null;
   }
 
   /** Put a draft on the outlines. */

@@ -48,7 +48,7 @@ function Tools({ state, controller, words }: PartProps) {
             type="button"
             data-cy={`metia-tool-${one}`}
             aria-pressed={tool === one}
-            disabled={blocked || state.overlay === 'none'}
+            disabled={blocked || (state.overlay === 'none' && !state.unsaved)}
             onClick={() => take(one)}
           >
             {words.t(`edit.${one}`)}

@@ -4,15 +4,15 @@ import { visitOf } from '../state/comparison';
 import { Choice } from './Choice';
 import { canDecide, type PartProps } from './context';
 
-/** The members that `missing` may name, and those under which they are entered. */
-const NEEDED: Record<string, string> = { steroids: 'steroid_use', dose: 'steroid_change' };
+/** Where what `missing` names is entered here; the certainty of a new lesion is asked beside it. */
+const ENTERED: Record<string, string> = { steroids: 'steroid_use', clinical: 'clinical', non_target: 'non_target' };
 
 export function Inputs({ state, controller, words }: PartProps) {
   const visit = visitOf(state.course, state.studyUid);
   if (!visit) return null;
   const { reading } = visit;
   const blocked = !canDecide(state);
-  const missing = new Set(reading.missing.map((name) => NEEDED[name] ?? name));
+  const missing = new Set(reading.missing.flatMap((name) => ENTERED[name] ?? []));
   const say = (change: Partial<ReadingRequest>) => void controller.reading.saveReading(change);
   const needed = (name: string) => (missing.has(name) ? words.t('inputs.missing') : undefined);
   return (

@@ -18,6 +18,7 @@ export function TrackChoices(props: Props) {
           label={words.t('certainty.title')}
           name="certainty"
           value={reading?.certainty ?? ''}
+          needed={reading?.certainty ? undefined : words.t('inputs.missing')}
           options={[
             { value: '', label: words.t('certainty.none') },
             ...words.options('certainty', ['unequivocal', 'equivocal', 'not_tumour']),
@@ -86,7 +87,7 @@ function StateChoice({ row, track, state, words, reading, say }: StateProps) {
     <>
       <Choice
         label={words.t('state.title')}
-        name="state"
+        name="at-visit"
         value={value}
         options={[{ value: '', label: words.t(row.lesion ? 'state.measured' : 'state.gone') }, ...words.options('state', states)]}
         disabled={blocked}
