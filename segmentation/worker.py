@@ -322,8 +322,7 @@ def _make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
     os.nice(settings.worker_niceness)
     archive = OrthancArchive.from_settings(settings)
     segment = SegmentationRunner(settings, engine, archive)
-    threads = settings.threads or len(os.sched_getaffinity(0))
-    line_up = FollowRunner(engine, archive, threads=threads)
+    line_up = FollowRunner(engine, archive)
 
     def run(job: Job, context: JobContext) -> None:
         if job.kind == FOLLOW:

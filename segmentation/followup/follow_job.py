@@ -66,14 +66,11 @@ class FollowRunner:
     engine : Engine
     archive : Archive
         Where the images come from.
-    threads : int
-        Most threads to compute with.
     """
 
-    def __init__(self, engine: Engine, archive: Archive, *, threads: int = 2) -> None:
+    def __init__(self, engine: Engine, archive: Archive) -> None:
         self._engine = engine
         self._archive = archive
-        self._threads = max(1, threads)
 
     def __call__(self, job: Job, context: FollowPort) -> None:
         """Run one job to its end.
@@ -120,7 +117,6 @@ class FollowRunner:
             found = register(
                 baseline,
                 image,
-                threads=self._threads,
                 progress=lambda done: part.report(
                     "register", _FETCH_PART + (1 - _FETCH_PART) * done
                 ),
