@@ -18,7 +18,7 @@ from db.results import LesionRecord, ResultRecord, record_result
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
 from segmentation.dicom.seg import Segment
-from segmentation.followup.linking import relink_study
+from segmentation.followup.linking import relink
 from segmentation.models.choice import default_model
 from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
@@ -141,9 +141,7 @@ class SegmentationRunner:
 def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
     """Store study, series and result of a finished run; gives the result's id."""
     analysis = outcome.analysis
-    instance_count = note_study(
-        session, analysis.source, outcome.study_uid, outcome.series_uid
-    )
+    noted = note_study(session, analysis.source, outcome.study_uid, outcome.series_uid)
     segmentation = analysis.segmentation
     result_id = record_result(
         session,
@@ -163,7 +161,7 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
                 demonstration=analysis.model.demonstration,
             ),
             inputs_sha256=str(analysis.source.facts["pixel_sha256"]),
-            instance_count=instance_count,
+            instance_count=noted.instance_count,
             code_version=VERSION,
             parameters=analysis.parameters,
             device=analysis.prediction.device,
@@ -178,7 +176,8 @@ def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:
             slice_thickness_mm=stated_thickness_mm(analysis.source),
         ),
     )
-    relink_study(session, outcome.study_uid)
+    for patient_key in noted.patient_keys:
+        relink(session, patient_key)
     return result_id
 
 

@@ -6,6 +6,8 @@ model's, by ``segmentation.imports`` for one drawn elsewhere.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydicom.dataset import Dataset
 
 from db.engine import Session
@@ -13,19 +15,31 @@ from db.studies import Patient, Series, Study, upsert_study
 from orthanc.volume import LoadedSeries
 
 
+@dataclass(frozen=True)
+class Noted:
+    """What was noted of a series.
+
+    Attributes
+    ----------
+    instance_count : int
+        How many instances it has.
+    patient_keys : tuple of str
+        Whose follow-up has to be linked anew: the study's patient, and the one it was
+        taken for before its headers were corrected. In an order all callers share, so
+        that two of them can't hold one patient each and wait for the other.
+    """
+
+    instance_count: int
+    patient_keys: tuple[str, ...]
+
+
 def note_study(
     session: Session, source: LoadedSeries, study_uid: str, series_uid: str
-) -> int:
-    """Note whose image it is, as its headers say.
-
-    Returns
-    -------
-    int
-        How many instances the series has.
-    """
+) -> Noted:
+    """Note whose image it is, as its headers say."""
     first = source.source_images[0]
     count = len({reference.sop_instance_uid for reference in source.slices})
-    upsert_study(
+    keys = upsert_study(
         session,
         Patient(
             patient_id=_text(first, "PatientID"),
@@ -49,7 +63,7 @@ def note_study(
             instance_count=count,
         ),
     )
-    return count
+    return Noted(count, tuple(sorted(keys)))
 
 
 def _text(dataset: Dataset, keyword: str) -> str | None:

@@ -38,7 +38,7 @@ from segmentation.dicom.seg_versions import (
     identify_drawn,
     identify_version,
 )
-from segmentation.followup.linking import relink_study
+from segmentation.followup.linking import relink
 from segmentation.lesions import LesionMap, measure_segments
 from segmentation.measurability import slice_distance_mm
 from segmentation.pipeline import stated_thickness_mm, store_and_compare
@@ -227,9 +227,9 @@ def _record(
 ) -> Result:
     """Record the result and its audit entry, both or neither."""
     with transaction(engine) as session:
-        count = note_study(session, taken.source, taken.study_uid, taken.series_uid)
+        noted = note_study(session, taken.source, taken.study_uid, taken.series_uid)
         before = {one.id for one in list_results(session, taken.study_uid)}
-        record = _result(taken, measured, reader, count, timings_s)
+        record = _result(taken, measured, reader, noted.instance_count, timings_s)
         result = get_result(session, record_result(session, record))
         if result.id in before:
             return result
@@ -245,7 +245,8 @@ def _record(
             },
             request_id=reader.request_id,
         )
-        relink_study(session, taken.study_uid)
+        for patient_key in noted.patient_keys:
+            relink(session, patient_key)
     return result
 
 

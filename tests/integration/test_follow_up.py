@@ -382,3 +382,29 @@ def test_tracks_keep_their_names_when_an_earlier_visit_arrives(make_service):
 def _members(service: Service):
     with reading(service.engine) as session:
         return load_tracks(session, service.key).members
+
+
+def test_a_study_whose_patient_was_corrected_leaves_the_former_follow_up(
+    make_service,
+):
+    service = make_service()
+    service.press(1)
+    service.press(2)
+    service.line_up()
+    former = service.key
+    moved = service.patient.visits[2].study_uid
+    images = service.patient.outcomes[moved].analysis.source.source_images
+    true_id = images[0].PatientID
+    images[0].PatientID = "CORRECTED"
+    try:
+        service.press(2)
+    finally:
+        images[0].PatientID = true_id
+    with reading(service.engine) as session:
+        patients, _ = find_patients(session)
+        (other,) = {one.id for one in patients} - {former}
+        at = {
+            key: {one.study_uid for one in load_tracks(session, key).members}
+            for key in (former, other)
+        }
+    assert at == {former: {service.patient.visits[1].study_uid}, other: {moved}}
