@@ -5,7 +5,7 @@ Mattes mutual information, coarse to fine from several starts, SimpleITK) and ju
 answer by how well fine structure agrees afterwards: another person's head, a head
 upside down or no common field of view is refused with a reason, never linked.
 Positions in LPS mm; arrays have axes (slice, row, column). Pure and deterministic to
-the last bit; about 3 s of one core and 300 MB; calls may run side by side.
+the last bit; about 3 s of one core and 150 MB; calls may run side by side.
 Figures: ``docs/follow-up.md``. A change here that changes answers needs another
 ``linking.REGISTRATION_METHOD``, which has all visits registered anew.
 """
