@@ -38,6 +38,8 @@ from segmentation.http.service.routes import blueprint as service
 from segmentation.http.services import ArchiveHealth, Services
 from segmentation.imports.routes import blueprint as imports
 from segmentation.jobs import JobQueue
+from segmentation.legacy.routes import blueprint as legacy
+from segmentation.legacy.routes import history
 from segmentation.models.registry import ModelRegistry
 from segmentation.models.routes import blueprint as models
 from segmentation.versions.routes import blueprint as versions
@@ -95,6 +97,8 @@ def create_app(
         imports,
         followup,
         governance,
+        history,
+        *([legacy] if settings.legacy_api else []),
     ):
         api.register_blueprint(blueprint)
     app.register_blueprint(login)

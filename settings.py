@@ -71,6 +71,11 @@ class Settings(BaseSettings):
     """How far the worker gives way to other processes of its machine."""
     worker_queues: Annotated[tuple[str, ...], NoDecode] = ("gpu", "cpu")
 
+    legacy_api: bool = False
+    """Answer the routes of the system that MetIA replaces (for its front end)."""
+    legacy_wait_s: float = Field(900.0, gt=0, le=86_400)
+    """How long ``POST /segmentation`` waits for its job before it gives up waiting."""
+
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 
     @model_validator(mode="before")

@@ -1,8 +1,8 @@
-"""Erasure of a patient: every row goes but those of the audit, which names nobody.
+"""Erasure of a patient or a study: every row goes but the audit's, which names nobody.
 
 Jobs are kept, emptied of what points to the patient, so that counts of work stay true.
 Signed assessments go too: their triggers let them while the patient is marked as being
-erased. What the archive holds is not touched here. ``erase_patient`` takes a writing
+erased. What the archive holds is not touched here. Functions take a writing
 ``Session``; all or nothing with its transaction.
 """
 
@@ -31,9 +31,11 @@ from db.models import (
     Base,
     CourseEventRow,
     CoursePlanRow,
+    HistoricalMeasurementRow,
     JobRow,
     LesionRow,
     LinkDecisionRow,
+    OutlineRow,
     PatientRow,
     RegistrationRow,
     ResultRow,
@@ -44,6 +46,7 @@ from db.models import (
     TrackRow,
     VisitReadingRow,
 )
+from db.moves import leave_patient
 from db.patients import lock_patient
 
 
@@ -86,9 +89,7 @@ def erase_patient(session: Session, patient_key: str) -> Erasure:
         ``not-found``.
     """
     lock_patient(session, patient_key)
-    session.execute(
-        update(PatientRow).where(PatientRow.id == patient_key).values(erasing=True)
-    )
+    _mark_erasing(session, patient_key, True)
     study_uids = tuple(
         session.scalars(
             select(StudyRow.study_uid)
@@ -102,6 +103,77 @@ def erase_patient(session: Session, patient_key: str) -> Erasure:
         counts[table.__tablename__] = _run(session, statement)
     session.expire_all()
     return Erasure(counts, study_uids, segmentations)
+
+
+@dataclass(frozen=True)
+class StudyErasure:
+    """What the erasure of a study met.
+
+    Attributes
+    ----------
+    known : bool
+        Anything was recorded of it.
+    patients_left : tuple of str
+        Keys of the patients it was of, as far as they are still here.
+    """
+
+    known: bool
+    patients_left: tuple[str, ...]
+
+
+def erase_study(session: Session, study_uid: str) -> StudyErasure:
+    """Remove everything about one study but the audit, and nothing about any other.
+
+    What the former system measured in it goes too, and the patient with the last
+    study. Signed assessments of the study go; those of other studies stay.
+    """
+    historical = HistoricalMeasurementRow.study_uid == study_uid
+    keys = set(
+        session.scalars(select(HistoricalMeasurementRow.patient_key).where(historical))
+    )
+    study = session.get(StudyRow, study_uid)
+    if study is not None:
+        keys.add(study.patient_key)
+    for key in sorted(keys):
+        lock_patient(session, key)
+    _run(session, delete(HistoricalMeasurementRow).where(historical))
+    if study is not None:
+        _erase_known_study(session, study_uid, study.patient_key)
+    session.expire_all()
+    left = tuple(key for key in sorted(keys) if _is_followed(session, key))
+    for key in keys.difference(left):
+        erase_patient(session, key)
+    return StudyErasure(bool(keys), left)
+
+
+def _erase_known_study(session: Session, study_uid: str, patient_key: str) -> None:
+    _mark_erasing(session, patient_key, True)
+    leave_patient(session, study_uid, patient_key)
+    _run(session, _empty_jobs(session, [study_uid]))
+    _run(session, delete(AssessmentRow).where(AssessmentRow.study_uid == study_uid))
+    for _, statement in _study_removals([study_uid]):
+        _run(session, statement)
+    _mark_erasing(session, patient_key, False)
+
+
+def _mark_erasing(session: Session, patient_key: str, erasing: bool) -> None:
+    _run(
+        session,
+        update(PatientRow).where(PatientRow.id == patient_key).values(erasing=erasing),
+    )
+
+
+def _is_followed(session: Session, patient_key: str) -> bool:
+    """Tell whether anything is left that a patient's row stands for."""
+    columns = (
+        StudyRow.patient_key,
+        HistoricalMeasurementRow.patient_key,
+        AssessmentRow.patient_key,
+    )
+    return any(
+        session.scalar(select(column).where(column == patient_key).limit(1))
+        for column in columns
+    )
 
 
 def _run(session: Session, statement: Update | Delete) -> int:
@@ -161,8 +233,6 @@ def _removals(
     patient_key: str, study_uids: Sequence[str]
 ) -> list[tuple[type[Base], Delete]]:
     """List what to remove, in an order that leaves no reference open."""
-    series = select(SeriesRow.series_uid).where(SeriesRow.study_uid.in_(study_uids))
-    results = select(ResultRow.id).where(ResultRow.series_uid.in_(series))
     tracks = select(TrackRow.id).where(TrackRow.patient_key == patient_key)
     return [
         (
@@ -174,17 +244,14 @@ def _removals(
                 )
             ),
         ),
-        (
-            CourseEventRow,
-            delete(CourseEventRow).where(CourseEventRow.patient_key == patient_key),
-        ),
-        (
-            CoursePlanRow,
-            delete(CoursePlanRow).where(CoursePlanRow.patient_key == patient_key),
-        ),
-        (
-            LinkDecisionRow,
-            delete(LinkDecisionRow).where(LinkDecisionRow.patient_key == patient_key),
+        *(
+            (table, delete(table).where(table.patient_key == patient_key))
+            for table in (
+                CourseEventRow,
+                CoursePlanRow,
+                LinkDecisionRow,
+                HistoricalMeasurementRow,
+            )
         ),
         (
             TrackMemberRow,
@@ -195,6 +262,16 @@ def _removals(
             delete(TrackReadingRow).where(TrackReadingRow.track_id.in_(tracks)),
         ),
         (TrackRow, delete(TrackRow).where(TrackRow.patient_key == patient_key)),
+        *_study_removals(study_uids),
+        (PatientRow, delete(PatientRow).where(PatientRow.id == patient_key)),
+    ]
+
+
+def _study_removals(study_uids: Sequence[str]) -> list[tuple[type[Base], Delete]]:
+    """List what hangs on studies alone, in an order that leaves no reference open."""
+    series = select(SeriesRow.series_uid).where(SeriesRow.study_uid.in_(study_uids))
+    results = select(ResultRow.id).where(ResultRow.series_uid.in_(series))
+    return [
         (
             RegistrationRow,
             delete(RegistrationRow).where(
@@ -208,9 +285,9 @@ def _removals(
             VisitReadingRow,
             delete(VisitReadingRow).where(VisitReadingRow.study_uid.in_(study_uids)),
         ),
+        (OutlineRow, delete(OutlineRow).where(OutlineRow.result_id.in_(results))),
         (LesionRow, delete(LesionRow).where(LesionRow.result_id.in_(results))),
         (ResultRow, delete(ResultRow).where(ResultRow.series_uid.in_(series))),
         (SeriesRow, delete(SeriesRow).where(SeriesRow.study_uid.in_(study_uids))),
         (StudyRow, delete(StudyRow).where(StudyRow.study_uid.in_(study_uids))),
-        (PatientRow, delete(PatientRow).where(PatientRow.id == patient_key)),
     ]

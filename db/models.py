@@ -31,6 +31,7 @@ from db.tables_followup import (
     TrackRow,
 )
 from db.tables_jobs import ERASED, JOB_STATES, JobRow, WorkerRow
+from db.tables_legacy import HistoricalMeasurementRow, OutlineRow
 from db.tables_people import ROLES, AuditRow, SessionRow, TokenRow, UserRow
 from db.tables_results import LesionRow, ResultRow
 
@@ -43,10 +44,12 @@ __all__ = [
     "Base",
     "CourseEventRow",
     "CoursePlanRow",
+    "HistoricalMeasurementRow",
     "JobRow",
     "LesionRow",
     "LinkDecisionRow",
     "ModelRow",
+    "OutlineRow",
     "PatientRow",
     "PromotionRow",
     "RegistrationRow",

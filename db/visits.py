@@ -8,7 +8,7 @@ number of visits. Functions take a ``Session``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
@@ -115,6 +115,18 @@ def load_visit(session: Session, study_uid: str) -> Visit | None:
     study = session.get(StudyRow, study_uid)
     found = _visits(session, [study]) if study is not None else ()
     return found[0] if found else None
+
+
+def iterate_visits(session: Session) -> Iterator[tuple[str, Visit]]:
+    """Read everybody's visits, many at once; each with the key of its patient."""
+    query = select(StudyRow).order_by(StudyRow.patient_key, StudyRow.study_uid)
+    for studies in session.scalars(query).partitions(_STUDIES_AT_ONCE):
+        keys = {study.study_uid: study.patient_key for study in studies}
+        for visit in _visits(session, studies):
+            yield keys[visit.study_uid], visit
+
+
+_STUDIES_AT_ONCE = 500
 
 
 def current_result_id(

@@ -118,3 +118,11 @@ class Archive(Protocol):
         (see `is_own`); ``study-not-found`` and ``series-not-found`` where it is not
         there (any more).
         """
+
+    def delete_study(self, study_uid: str) -> None:
+        """Delete a study with everything in it, whoever wrote it.
+
+        For an administrator who asked for exactly this study. Raises
+        ``study-not-found`` where it is not there (any more) and ``archive-ambiguous``
+        where it lies under several patients.
+        """

@@ -249,6 +249,19 @@ class OrthancArchive:
             lambda rest: rest.delete_series_id(series_id), "series-not-found"
         )
 
+    def delete_study(self, study_uid: str) -> None:
+        """Delete a study with everything in it, whoever wrote it.
+
+        Raises
+        ------
+        MetiaError
+            ``study-not-found`` and the ``archive-*`` codes.
+        """
+        study_id = self._study(study_uid)["ID"]
+        self._connection.ask(
+            lambda rest: rest.delete_studies_id(study_id), "study-not-found"
+        )
+
     # -- looking up ----------------------------------------------------------------
 
     def _study(self, study_uid: str) -> Resource:

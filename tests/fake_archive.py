@@ -149,6 +149,14 @@ class FakeArchive:
             for key in [key for key in self._files if key[1:] in series]:
                 del self._files[key]
 
+    def delete_study(self, study_uid: str) -> None:
+        """Delete a study."""
+        self._fail()
+        gone = self._study(study_uid)
+        with self._lock:
+            for key in [key for key in self._files if key[1:] in gone]:
+                del self._files[key]
+
     def _fail(self) -> None:
         if self.fail_with is not None:
             raise self.fail_with

@@ -83,6 +83,7 @@ def up(
 @click.command(hidden=True)
 def init() -> None:
     """Prepare the volumes of the containers (run by docker-compose)."""
+    settings = get_settings()
     password = stack_files.ensure_secret(Path("/etc/metia/service/archive_password"))
     stack_files.ensure_secret(Path("/etc/metia/service/secret_key"))
     stack_files.write_archive_configuration(
@@ -101,9 +102,10 @@ def init() -> None:
         archive="orthanc:8042",
         archive_password=password,
         run_dir=Path("/tmp"),  # noqa: S108 - a tmpfs of the container's own
-        secure=get_settings().cookie_secure,
+        secure=settings.cookie_secure,
+        legacy_wait_s=settings.legacy_wait_s if settings.legacy_api else None,
     )
-    _tell_password(prepare_database(get_settings()))
+    _tell_password(prepare_database(settings))
 
 
 def prepare_database(settings: Settings) -> str | None:

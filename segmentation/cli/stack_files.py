@@ -11,6 +11,7 @@ import contextlib
 import os
 import re
 from collections.abc import Mapping
+from math import ceil
 from pathlib import Path
 
 from errors import MetiaError
@@ -18,6 +19,8 @@ from orthanc.configuration import basic_authorization, render_configuration
 from settings import ROOT, new_secret
 
 ARCHIVE_USER = "metia"
+_LEGACY_MARGIN_S = 120
+"""For the proxy to wait beyond the job: the outlines are made and stored after it."""
 
 
 def ensure_secret(path: Path) -> str:
@@ -60,6 +63,7 @@ def write_proxy_configuration(
     archive_password: str,
     run_dir: Path,
     secure: bool,
+    legacy_wait_s: float | None = None,
 ) -> None:
     """Write nginx's configuration from the template.
 
@@ -79,9 +83,12 @@ def write_proxy_configuration(
         Where nginx may write its temporary files.
     secure : bool
         Browsers come over HTTPS, through a TLS proxy in front.
+    legacy_wait_s : float, optional
+        How long the API waits for a segmentation on behalf of the former front end,
+        whose routes are let through then.
     """
     text = fill_template(
-        (ROOT / "orthanc" / "nginx.conf.template").read_text("utf-8"),
+        _template("nginx.conf.template"),
         {
             "METIA_LISTEN": listen,
             "METIA_VIEWER_ROOT": str(viewer_root),
@@ -92,6 +99,7 @@ def write_proxy_configuration(
             ),
             "METIA_PROXY_RUN": str(run_dir),
             "METIA_SCHEME": "https" if secure else "http",
+            "METIA_LEGACY_ROUTES": _legacy_routes(legacy_wait_s),
         },
     )
     if os.geteuid() == 0:
@@ -99,6 +107,20 @@ def write_proxy_configuration(
         # folder the product lies in.
         text = "user root;\n" + text
     _replace(path, text)
+
+
+def _legacy_routes(wait_s: float | None) -> str:
+    if wait_s is None:
+        return "# The routes of the former system are off (METIA_LEGACY_API)."
+    patience_s = ceil(wait_s) + _LEGACY_MARGIN_S
+    return fill_template(
+        _template("nginx-legacy.conf.template"),
+        {"METIA_LEGACY_READ_TIMEOUT": str(patience_s)},
+    ).rstrip()
+
+
+def _template(name: str) -> str:
+    return (ROOT / "orthanc" / name).read_text("utf-8")
 
 
 def fill_template(text: str, values: Mapping[str, str]) -> str:

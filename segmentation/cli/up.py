@@ -251,6 +251,7 @@ class LocalStack:
     def _write_files(self) -> None:
         """Write what the processes read when they start."""
         secrets, run = self._folder("secrets"), self._folder("run")
+        settings = Settings()
         password = stack_files.ensure_secret(secrets / "archive_password")
         stack_files.ensure_secret(secrets / "secret_key")
         stack_files.write_archive_configuration(
@@ -269,7 +270,8 @@ class LocalStack:
             archive=f"127.0.0.1:{self.archive_port}",
             archive_password=password,
             run_dir=self._folder("run/nginx"),
-            secure=Settings().cookie_secure,
+            secure=settings.cookie_secure,
+            legacy_wait_s=settings.legacy_wait_s if settings.legacy_api else None,
         )
 
 

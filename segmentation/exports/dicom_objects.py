@@ -156,8 +156,14 @@ def seg_of_result(material: Material) -> Dataset:
     return material.segmentation
 
 
-def rtstruct_of_result(material: Material) -> Dataset:
+def rtstruct_of_result(material: Material, *, own_names: bool = False) -> Dataset:
     """Make the RT structure set of a result.
+
+    Parameters
+    ----------
+    material : Material
+    own_names : bool
+        Regions are named as the lesions of the result, not as their tracks.
 
     Raises
     ------
@@ -171,6 +177,8 @@ def rtstruct_of_result(material: Material) -> Dataset:
     grid = material.source.volume
     labels = read_labels(material.segmentation, grid, numbers)
     names = material.names()
+    if own_names:
+        names = {one.id: (one.name, names[one.id][1]) for one in lesions}
     structures = [_structure(lesion, *names[lesion.id]) for lesion in lesions]
     origin = _origin(material.result)
     try:

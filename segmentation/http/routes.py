@@ -288,8 +288,8 @@ def install(app: flask.Flask, metrics: Metrics) -> None:
     app.url_map.converters["uid"] = UidConverter
     app.url_map.converters["id"] = IdConverter
     app.url_map.merge_slashes = False
-    app.register_error_handler(MetiaError, _answer_metia_error)
-    app.register_error_handler(Exception, _answer_unforeseen)
+    app.register_error_handler(MetiaError, _answer_error)
+    app.register_error_handler(Exception, _answer_error)
     app.before_request(_begin)
 
     def end(answer: flask.Response) -> flask.Response:
@@ -299,17 +299,18 @@ def install(app: flask.Flask, metrics: Metrics) -> None:
     app.teardown_request(lambda _: structlog.contextvars.clear_contextvars())
 
 
-def _answer_metia_error(error: MetiaError) -> flask.Response:
+def _answer_error(error: Exception) -> flask.Response:
+    return problem_response(logged(error))
+
+
+def logged(error: Exception) -> MetiaError:
+    """Log what an administrator must know of an error; gives what may be told of it."""
+    if not isinstance(error, MetiaError):
+        _log.error("unforeseen", **describe_exception(error))
+        return MetiaError("internal", "The request failed for a reason nobody foresaw.")
     if error.info.http_status >= 500:
         _log.warning("failed", code=error.code, detail=error.detail)
-    return problem_response(error)
-
-
-def _answer_unforeseen(error: Exception) -> flask.Response:
-    _log.error("unforeseen", **describe_exception(error))
-    return problem_response(
-        MetiaError("internal", "The request failed for a reason nobody foresaw.")
-    )
+    return error
 
 
 def _begin() -> None:

@@ -10,11 +10,20 @@ from sqlalchemy import func, inspect, select, text, update
 
 from db import audit
 from db.assessments import sign_assessment
-from db.engine import Engine, database_time, is_postgresql, reading, transaction
+from db.engine import (
+    Engine,
+    Session,
+    database_time,
+    is_postgresql,
+    reading,
+    transaction,
+)
 from db.erasure import erase_patient
+from db.historical import HistoricalRecord, record_historical
 from db.jobs import JobRequest, enqueue, get_job
 from db.links import DecisionRecord, add_decision
 from db.models import Base, PatientRow
+from db.outlines import Outline, save_outlines
 from db.patients import find_patients, get_patient, untouched_patients
 from db.plans import EventRecord, PlanRecord, add_event, save_plan
 from db.registrations import RegistrationRecord, save_registration
@@ -349,7 +358,8 @@ def test_erasure_leaves_nothing_of_one_patient_and_all_of_another(
     study = visit_uid("phantom-1", 0)
     add_patient(engine, "phantom-2", visits=2)
     others = rows_of_other(engine)
-    done = finished_job(engine, queue, study, add_visit(engine, "phantom-1", 1))
+    result_id = add_visit(engine, "phantom-1", 1)
+    done = finished_job(engine, queue, study, result_id)
     queue.submit(study, f"{study}.1", requested_by="ann")
     running = queue.claim("worker-1")
     key = patient_key(engine, "phantom-1")
@@ -357,6 +367,7 @@ def test_erasure_leaves_nothing_of_one_patient_and_all_of_another(
         asked = JobRequest.follow(key, study)
         waiting, _ = enqueue(session, asked, max_attempts=3, now=database_time(session))
         audit.append(session, actor="ann", action="login", subject="user:ann")
+        record_former(session, key, study, result_id)
     before = rows(engine)
     assert all(
         before[table] for table in before
@@ -390,6 +401,15 @@ def test_erasure_leaves_nothing_of_one_patient_and_all_of_another(
         )
     with pytest.raises(MetiaError, match="not-found"), transaction(engine) as session:
         erase_patient(session, key)
+
+
+def record_former(session: Session, key: str, study: str, result_id: str) -> None:
+    """Add what the former system measured, and outlines for its front end."""
+    former = HistoricalRecord(study, None, "9.8.7", 1, "GTV", 0.5, 9.0, 1, 4)
+    record_historical(
+        session, key, "phantom-1", [former], source_sha256="a" * 64, by=None
+    )
+    save_outlines(session, [Outline("9.8.7.6", 1, result_id, "2.25.1", 1, 4)])
 
 
 def rows_of_other(engine: Engine) -> list[str]:

@@ -63,6 +63,7 @@ NEEDS = {
     ("GET", "/api/v1/results/<id:result_id>/export/seg"): "annotator",
     ("POST", "/api/v1/results/<id:result_id>/export"): "annotator",
     ("POST", "/api/v1/studies/<uid:study_uid>/imports"): "annotator",
+    ("GET", "/api/v1/patients/<id:patient_id>/historical"): "viewer",
     ("GET", "/api/v1/audit"): "admin",
     ("DELETE", "/api/v1/patients/<id:patient_id>"): "admin",
     ("GET", "/api/v1/users"): "admin",
@@ -79,6 +80,19 @@ NEEDS = {
     ("GET", "/readyz"): "public",
     ("GET", "/metrics"): "public",
 }
+
+LEGACY_NEEDS = {
+    ("POST", "/segmentation/<string:study_uid>"): "annotator",
+    ("POST", "/rename-roi"): "annotator",
+    ("POST", "/delete-roi"): "annotator",
+    ("POST", "/uploadDicom"): "annotator",
+    ("DELETE", "/delete-study/<string:study_uid>"): "admin",
+    ("GET", "/followup-patients"): "viewer",
+    ("GET", "/followup-etudes"): "viewer",
+    ("GET", "/followup-series"): "viewer",
+    ("GET", "/followup-metastases"): "viewer",
+}
+"""Only with METIA_LEGACY_API; tested in ``test_legacy_access``."""
 
 
 def _address(rule: str) -> str:

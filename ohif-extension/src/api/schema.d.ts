@@ -2466,6 +2466,52 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/v1/patients/{patient_id}/historical": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                patient_id: string;
+            };
+            cookie?: never;
+        };
+        /**
+         * List what the former system measured of a patient, by date.
+         * @description For looking at only: without a place in the head, these are neither linked to
+         *     lesions nor counted in any sum or response.
+         */
+        get: {
+            parameters: {
+                query?: never;
+                header?: never;
+                path: {
+                    patient_id: string;
+                };
+                cookie?: never;
+            };
+            requestBody?: never;
+            responses: {
+                /** @description OK */
+                200: {
+                    headers: {
+                        [name: string]: unknown;
+                    };
+                    content: {
+                        "application/json": components["schemas"]["HistoricalMeasurements"];
+                    };
+                };
+                404: components["responses"]["NOT_FOUND"];
+                default: components["responses"]["DEFAULT_ERROR"];
+            };
+        };
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
@@ -3556,6 +3602,24 @@ export interface components {
             study_uids: string[];
             deleted_series: string[];
             remaining: components["schemas"]["RemainingSeries"][];
+        };
+        HistoricalMeasurement: {
+            study_uid: string;
+            /** @description DICOM's DA. */
+            study_date: string | null;
+            series_uid: string;
+            roi_number: number | null;
+            name: string | null;
+            volume_ml: number | null;
+            diameter_mm: number | null;
+            first_slice: number | null;
+            last_slice: number | null;
+            colour: number[] | null;
+            /** Format: date-time */
+            imported_at: string;
+        };
+        HistoricalMeasurements: {
+            measurements: components["schemas"]["HistoricalMeasurement"][];
         };
     };
     responses: {

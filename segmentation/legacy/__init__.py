@@ -1,0 +1,1 @@
+"""What the front end of the former system calls, and what its database held."""
