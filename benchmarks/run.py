@@ -18,6 +18,7 @@ BENCHMARKS = (
     "responsiveness",
     "archive_pull",
     "measurement_error",
+    "lining_up",
     "patient_rows",
     "followup",
 )

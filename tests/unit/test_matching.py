@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from segmentation.followup.matching import CERTAIN_COST_MM, Body, match_visit
+from benchmarks.lining_up import measure_matching
+from segmentation.followup.matching import Body, match_visit
 from tests.lesion_courses import ball, rod
 
 
@@ -124,59 +125,9 @@ def test_a_rod_has_the_volume_it_is_given(length):
     assert inside / len(points) * np.prod(2 * half) == pytest.approx(400.0, rel=0.06)
 
 
-def _simulated(random, error_mm):
-    """One patient: what was there, what is there, and which is which."""
-
-    def place():
-        while True:
-            point = random.uniform((-62, -80, -60), (62, 80, 60))
-            if (point / (66, 84, 64)) @ (point / (66, 84, 64)) < 0.9:
-                return point
-
-    def apart(point, radius, others):
-        return all(np.linalg.norm(point - p) > radius + r + 2 for p, r in others)
-
-    before = []
-    while len(before) < random.integers(3, 41):
-        point, radius = place(), np.exp(random.uniform(np.log(1.5), np.log(13)))
-        if apart(point, radius, before):
-            before.append((point, radius))
-    now, truth = [], []
-    for index, (point, radius) in enumerate(before):
-        if random.random() > 0.12:
-            shifted = point + random.normal(0, 0.15 * np.sqrt(radius), 3)
-            now.append((shifted, max(1.0, radius * np.exp(random.normal(0, 0.25)))))
-            truth.append(index)
-    for _ in range(round(0.2 * len(before))):
-        point, radius = place(), np.exp(random.uniform(np.log(1.5), np.log(6)))
-        if apart(point, radius, now):
-            now.append((point, radius))
-            truth.append(-1)
-    shift = random.normal(size=3)
-    shift *= error_mm / np.linalg.norm(shift)
-    body = [
-        [ball(tuple(map(float, p + s)), float(2 * r)) for p, r in lesions]
-        for lesions, s in ((before, 0.0), (now, shift))
-    ]
-    return body[0], body[1], {(t, f) for f, t in enumerate(truth) if t >= 0}
-
-
 @pytest.mark.parametrize(("error_mm", "least"), [(0.1, 0.998), (1.5, 0.998), (3, 0.99)])
 def test_simulated_patients_are_matched(error_mm, least):
-    random = np.random.default_rng(11)
-    right = wrong = missed = silent = 0
-    for _ in range(120):
-        before, now, truth = _simulated(random, error_mm)
-        match = match_visit(before, now)
-        found = _pairs(match)
-        right += len(found & truth)
-        wrong += len(found - truth)
-        missed += len(truth - found)
-        silent += sum(
-            (pair.track, pair.finding) not in truth
-            for pair in match.pairs
-            if pair.cost_mm <= CERTAIN_COST_MM and not pair.rival
-        )
-    assert 2 * right / (2 * right + wrong + missed) >= least
+    figures = measure_matching(120, error_mm)
+    assert figures["f1"] >= least
     # A wrong link that does not even wait for the reader is the worst that can be.
-    assert silent <= 1
+    assert figures["wrong_and_not_waiting"] < 0.002
