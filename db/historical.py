@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from db.encoding import canonical_hash, search_key
 from db.engine import database_time
 from db.models import HistoricalMeasurementRow, PatientRow
-from db.patients import PatientRecord
+from db.patients import PatientRecord, touch
 from db.studies import Patient
 
 _MOST_ASKED = 500
@@ -137,6 +137,7 @@ def record_historical(
     by: str | None,
 ) -> None:
     """Add measurements that are not known yet (see ``known_identities``)."""
+    touch(session, patient_key)
     now = database_time(session)
     session.add_all(
         HistoricalMeasurementRow(

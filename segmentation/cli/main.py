@@ -39,6 +39,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "jobs": ("segmentation.cli.jobs:jobs", "The jobs of the service."),
     "user": ("segmentation.cli.users:user", "The people who may log in."),
     "db": ("segmentation.cli.database:database", "The database of the service."),
+    "legacy": (
+        "segmentation.cli.legacy:legacy",
+        "What the former system has left: import its measurements.",
+    ),
     "audit": ("segmentation.cli.audit:audit", "Who did what and when."),
     "sample": ("segmentation.cli.sample:sample", "Synthetic studies to try things on."),
     "dataset": (
