@@ -298,6 +298,8 @@ class VisitTerms:
             return SteroidChange.STABLE
         if dose == 0:  # Whatever it was before, it was not less.
             return SteroidChange.DECREASED if reference else SteroidChange.STABLE
+        if dose is None and reference == 0 and now.use is SteroidUse.PHARMACOLOGICAL:
+            return SteroidChange.INCREASED  # However much it is, it was none.
         if dose is None or reference is None:
             return SteroidChange.NOT_RECORDED
         return SteroidChange.INCREASED if dose > reference else SteroidChange.DECREASED

@@ -132,6 +132,18 @@ def test_an_increase_is_derived_from_the_doses() -> None:
     assert on_steroids("pharmacological", size=10, **stated).category == "PR"
 
 
+@pytest.mark.parametrize("before", ["none", "physiological"])
+def test_beginning_steroids_is_an_increase_whatever_the_dose(before: str) -> None:
+    first = visit(0, 0, seen("A", 20), steroids={"use": before})
+    later = visit(1, 60, seen("A", 10), steroids={"use": "pharmacological"})
+    answer = last(case(first, later))
+    assert answer.category == "INDETERMINATE"
+    assert "steroids-increased" in answer.flags
+    unknown = visit(0, 0, seen("A", 20), steroids={"use": "not_recorded"})
+    answer = last(case(unknown, later))
+    assert (answer.category, "steroids-not-recorded" in answer.flags) == ("PR", True)
+
+
 @pytest.mark.parametrize(
     ("choice", "category"),
     [("indeterminate", "INDETERMINATE"), ("not_evaluable", "NE"), ("ignore", "PR")],
