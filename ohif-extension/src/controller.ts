@@ -179,6 +179,10 @@ export class Controller {
     window.location.assign('/login');
   }
 
+  dismissProblem(): void {
+    this.store.set({ problem: null });
+  }
+
   /** Ask everything anew, after a failure to load. */
   reload(): void {
     this.study.abort();
@@ -330,9 +334,10 @@ export class Controller {
       this.store.set({ overlay: 'shown' });
       this.visits.paint(result);
       this.corrections.drawn(result);
-      // A lesion gone to before its outline was there is the one to be worked on.
+      // The viewer goes to the first outline when it has read them; a reader who has gone
+      // to a lesion meanwhile is brought back there.
       const lesion = selectedLesion(this.store.get());
-      if (lesion) this.viewer.activate(result, lesion);
+      if (lesion) await this.viewer.goTo(result, lesion);
     } catch (error) {
       this.failUnless(signal, error, { overlay: 'failed' });
     }

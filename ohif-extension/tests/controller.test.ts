@@ -273,8 +273,8 @@ describe('a result', () => {
     drawn();
     await settle();
     expect(store.get()).toMatchObject({ overlay: 'shown', selectedLesionId: second?.id });
-    expect(viewer.goTo).toHaveBeenCalledTimes(1);
-    expect(viewer.goTo).toHaveBeenLastCalledWith(shown, second);
+    // Once when chosen, once more after the viewer has gone to the first outline by itself.
+    expect(viewer.goTo.mock.calls).toEqual([[shown, second], [shown, second]]);
   });
 
   it('takes the viewer to a lesion', async () => {

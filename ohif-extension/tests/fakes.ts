@@ -79,7 +79,6 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
     compare: vi.fn(async () => undefined),
     endCompare: vi.fn(),
     leaveCompare: vi.fn(),
-    activate: vi.fn(),
     beginLesion: vi.fn(async () => undefined),
     openFollowUp: vi.fn(),
     openPanel: vi.fn(),

@@ -58,7 +58,7 @@ def course(stack: RunningStack) -> dict[str, Any]:
         done = all(visit["registration"] for visit in found["visits"][1:])
         return found if done else None
 
-    return dict(_until(aligned, "the visits are lined up"))
+    return dict(_until(aligned, "the visits are lined up", 400.0))
 
 
 def _names(study: Study) -> list[str]:
@@ -598,3 +598,16 @@ def test_the_whole_panel_speaks_french(
     _row(viewer, "M4").locator("button").click()
     expect(viewer.part("detail")).to_contain_text("Accepter")
     viewer.picture("33-french")
+    # Nothing is cut off, however narrow the panel is; French words are the longest.
+    panel = viewer.part("panel")
+    for width in (280, 420):
+        panel.evaluate("(it, width) => { it.style.width = `${width}px`; }", width)
+        cut = panel.evaluate(
+            "it => [...it.querySelectorAll('.metia-scroll, .metia-scroll *')]"
+            ".filter(one => one.scrollWidth > one.clientWidth + 1"
+            " && getComputedStyle(one).display !== 'inline'"
+            " && !['SELECT', 'OPTION', 'INPUT'].includes(one.tagName))"
+            ".map(one => `${one.tagName}.${one.className} ${one.textContent}`)"
+        )
+        assert cut == []
+        viewer.picture(f"34-width-{width}")

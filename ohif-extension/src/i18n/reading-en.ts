@@ -230,6 +230,7 @@ const en = {
   'note.update.nothing': 'There is nothing to do.',
   'note.update.skipped.one': '{count} study was left out.',
   'note.update.skipped.other': '{count} studies were left out.',
+  'button.close': 'Close',
   'button.yes': 'Yes',
   'button.no': 'No',
 };

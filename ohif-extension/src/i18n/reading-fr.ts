@@ -232,6 +232,7 @@ const fr: Record<keyof typeof en, string> = {
   'note.update.nothing': 'Il n’y a rien à faire.',
   'note.update.skipped.one': '{count} étude a été laissée de côté.',
   'note.update.skipped.other': '{count} études ont été laissées de côté.',
+  'button.close': 'Fermer',
   'button.yes': 'Oui',
   'button.no': 'Non',
 };

@@ -40,8 +40,6 @@ export interface Viewer {
   endCompare(): void;
   /** Another study was opened over the comparison: forget it, and leave the layout. */
   leaveCompare(): void;
-  /** Make the segment of a lesion the one that is drawn on, where it is there yet. */
-  activate(result: Result, lesion: Lesion): void;
   /** Begin a lesion that the result lacks. */
   beginLesion(result: Result, name: string): Promise<void>;
   readonly editor: Editor;
@@ -182,7 +180,8 @@ export class OhifViewer implements Viewer {
     this.activate(result, lesion);
   }
 
-  activate(result: Result, lesion: Lesion): void {
+  /** Make the segment of a lesion the one that is drawn on, where it is there yet. */
+  private activate(result: Result, lesion: Lesion): void {
     const seg = this.segDisplaySet(result);
     if (seg && this.services.segmentationService.getSegmentation(seg.displaySetInstanceUID)) {
       this.services.segmentationService.setActiveSegment(seg.displaySetInstanceUID, lesion.segment_number);

@@ -12,13 +12,10 @@ export function Correcting(part: PartProps) {
   const { state, words } = part;
   if (!mayEdit(state)) return null;
   return (
-    <>
-      <details className="metia-inputs" data-cy="metia-correcting">
-        <summary>{words.t('edit.title')}</summary>
-        <Tools {...part} />
-      </details>
-      {state.unsaved && !state.conflict && <Unsaved {...part} />}
-    </>
+    <details className="metia-inputs" data-cy="metia-correcting">
+      <summary>{words.t('edit.title')}</summary>
+      <Tools {...part} />
+    </details>
   );
 }
 
@@ -82,7 +79,7 @@ function Tools({ state, controller, words }: PartProps) {
   );
 }
 
-function Unsaved({ state, controller, words }: PartProps) {
+export function Unsaved({ state, controller, words }: PartProps) {
   const [sure, setSure] = useState(false);
   const saving = state.busy === 'save';
   return (

@@ -2,12 +2,14 @@
 import type { KeyboardEvent } from 'react';
 import { obstacle, shownResult } from '../state/state';
 import { useStore, type PanelProps, type PartProps } from './context';
+import { ConflictCard, Unsaved } from './Correcting';
 import { Footer } from './Footer';
 import { ModelLine } from './ModelLine';
 import { ProblemCard, SessionCard } from './ProblemCard';
 import { Progress } from './Progress';
 import { ResultView } from './ResultView';
 import { SeriesChooser } from './SeriesChooser';
+import { UndoBar } from './UndoBar';
 
 /** Keys pressed in the panel are the panel's: the viewer's shortcuts would swallow Enter. */
 const keepKeys = (event: KeyboardEvent) => event.stopPropagation();
@@ -30,6 +32,7 @@ export function Panel({ store, controller, words, terms }: PanelProps) {
       <div className="metia-scroll">
         {state.session === 'over' ? <SessionCard {...part} /> : <Work {...part} />}
       </div>
+      {state.session !== 'over' && <Dock {...part} />}
       <Footer {...part} />
     </section>
   );
@@ -37,9 +40,6 @@ export function Panel({ store, controller, words, terms }: PanelProps) {
 
 function Work(part: PartProps) {
   const { state } = part;
-  const problem = state.problem && (
-    <ProblemCard {...part} problem={state.problem} onRetry={() => part.controller.reload()} />
-  );
   const start = (
     <div className="metia-card">
       <SeriesChooser {...part} />
@@ -53,10 +53,29 @@ function Work(part: PartProps) {
   return (
     <>
       {first && start}
-      {problem}
       <ResultView {...part} />
       {!first && start}
     </>
+  );
+}
+
+/** What must be seen wherever the panel is scrolled to: failures, and what is not saved. */
+function Dock(part: PartProps) {
+  const { state, controller } = part;
+  return (
+    <div className="metia-dock">
+      {state.problem && (
+        <ProblemCard
+          {...part}
+          problem={state.problem}
+          onRetry={() => controller.reload()}
+          onClose={() => controller.dismissProblem()}
+        />
+      )}
+      {state.conflict && <ConflictCard {...part} conflict={state.conflict} />}
+      {state.unsaved && !state.conflict && <Unsaved {...part} />}
+      {state.undo && <UndoBar {...part} />}
+    </div>
   );
 }
 

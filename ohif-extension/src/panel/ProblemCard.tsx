@@ -4,7 +4,13 @@ import type { PartProps } from './context';
 
 type Shown = Pick<Problem, 'code' | 'title' | 'detail' | 'remedy'> & Partial<Pick<Problem, 'requestId'>>;
 
-export function ProblemCard({ problem, onRetry, words }: PartProps & { problem: Shown; onRetry?: () => void }) {
+interface CardProps extends PartProps {
+  problem: Shown;
+  onRetry?: () => void;
+  onClose?: () => void;
+}
+
+export function ProblemCard({ problem, onRetry, onClose, words }: CardProps) {
   const { title, remedy } = words.problem(problem);
   return (
     <div className="metia-problem" role="alert" data-cy="metia-problem" data-code={problem.code}>
@@ -12,10 +18,19 @@ export function ProblemCard({ problem, onRetry, words }: PartProps & { problem: 
       {problem.detail && problem.detail !== title && <p>{problem.detail}</p>}
       {remedy && <p className="metia-remedy">{remedy}</p>}
       {problem.requestId && <p className="metia-small">{words.t('problem.request', { id: problem.requestId })}</p>}
-      {onRetry && (
-        <button type="button" className="metia-secondary" onClick={onRetry}>
-          {words.t('button.retry')}
-        </button>
+      {(onRetry || onClose) && (
+        <div className="metia-buttons">
+          {onRetry && (
+            <button type="button" data-cy="metia-retry" onClick={onRetry}>
+              {words.t('button.retry')}
+            </button>
+          )}
+          {onClose && (
+            <button type="button" data-cy="metia-close" onClick={onClose}>
+              {words.t('button.close')}
+            </button>
+          )}
+        </div>
       )}
     </div>
   );

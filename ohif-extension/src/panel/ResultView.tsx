@@ -6,7 +6,7 @@ import { comparisonRows, courseIsOf, previousVisit } from '../state/comparison';
 import { isActive, mayEdit, shownResult } from '../state/state';
 import { Assessment } from './Assessment';
 import { canDecide, type PartProps } from './context';
-import { ConflictCard, Correcting } from './Correcting';
+import { Correcting } from './Correcting';
 import { Exports } from './Exports';
 import { Inputs } from './Inputs';
 import { LesionTable } from './LesionTable';
@@ -31,11 +31,9 @@ export function ResultView(part: PartProps) {
       <Heading {...part} result={result} />
       {state.overlay === 'loading' && <p className="metia-small">{words.t('result.loading')}</p>}
       {state.overlay === 'failed' && <p className="metia-warning">{words.t('result.overlay.failed')}</p>}
-      {state.conflict && <ConflictCard {...part} conflict={state.conflict} />}
       <Assessment {...part} />
       <Pending {...part} result={result} />
       {hasRows(part, result) ? <Found {...part} result={result} /> : <NothingFound {...part} />}
-      {state.undo && <UndoBar {...part} />}
       <Correcting {...part} />
       <Inputs {...part} />
       <Signing {...part} />
@@ -209,18 +207,6 @@ function Compare({ state, controller, words, terms }: PartProps) {
       {state.compare === 'on' && !state.linked && (
         <p className="metia-warning" data-cy="metia-unlinked">{words.t('compare.unlinked')}</p>
       )}
-    </div>
-  );
-}
-
-function UndoBar({ state, controller, words }: PartProps) {
-  if (!state.undo) return null;
-  return (
-    <div className="metia-undo" role="status" data-cy="metia-undo">
-      <span>{words.t(`undo.${state.undo.kind}`, { name: state.undo.name })}</span>
-      <button type="button" className="metia-link" disabled={!canDecide(state)} onClick={() => void controller.reading.undo()}>
-        {words.t('undo.button')}
-      </button>
     </div>
   );
 }

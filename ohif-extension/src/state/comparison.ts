@@ -86,7 +86,8 @@ function rowOf(
   lesion: Lesion | null,
 ): Row {
   return {
-    key: track?.id ?? lesion?.id ?? '',
+    // The same while the lesion is linked, measured anew or renamed.
+    key: lesion?.finding_uid ?? track?.id ?? '',
     track,
     now,
     before,
