@@ -28,7 +28,12 @@ from segmentation.jobs import Job
 from segmentation.legacy import follow_up, schemas
 from segmentation.legacy.deleting import delete_study as delete_everywhere
 from segmentation.legacy.regions import Region, change_region, current_result, show
-from segmentation.legacy.shapes import message_of, message_of_code, status_of
+from segmentation.legacy.shapes import (
+    message_of,
+    message_of_code,
+    reason_of,
+    status_of,
+)
 from segmentation.legacy.upload import Upload, store_files
 from segmentation.legacy.waiting import wait_for_end, waiting_place
 from segmentation.models.choice import default_model
@@ -46,6 +51,7 @@ history = Blueprint(
 LARGEST_UPLOAD = 512_000_000
 """Bytes of one request; nginx holds to the same."""
 _MOST_FILES = 2000
+_MOST_IN_MEMORY = 1_000_000
 _FORM = {
     "requestBody": {
         "required": True,
@@ -217,6 +223,8 @@ def upload() -> dict[str, str] | flask.Response:
     """Store DICOM files, and measure the outlines (RTSTRUCT) among them."""
     request, context = flask.request, services()
     request.max_content_length = LARGEST_UPLOAD
+    # Also what the parser holds of a file before it writes it to the disk.
+    request.max_form_memory_size = _MOST_IN_MEMORY
     request.max_form_parts = _MOST_FILES
     files = request.files.getlist("files[]")
     if not files:
@@ -255,14 +263,14 @@ def _tell(done: Upload, count: int) -> str:
     if done.already_stored:
         parts.append(f"{done.already_stored} were in the archive before.")
     parts += [
-        f"File {one.file_number} is not stored: {message_of(one.error)}"
+        f"File {one.file_number} is not stored: {reason_of(one.error)}"
         for one in done.refused
     ]
     if done.measured:
         parts.append(f"Outlines measured: {len(done.measured)} object(s).")
     parts += [
         f"The outlines of file {one.file_number} are not measured: "
-        f"{message_of(one.error)}"
+        f"{reason_of(one.error)}"
         for one in done.unmeasured
     ]
     return " ".join(parts)

@@ -60,8 +60,13 @@ def status_of(http_status: int) -> int:
 
 
 def message_of(error: MetiaError) -> str:
-    """Say an error in a sentence or two."""
-    return " ".join(f"{error.info.title}. {error.detail} {error.info.remedy}".split())
+    """Say an error, and what can be done about it."""
+    return f"{reason_of(error)} {error.info.remedy}"
+
+
+def reason_of(error: MetiaError) -> str:
+    """Say an error without what could be done about it."""
+    return " ".join(f"{error.info.title}. {error.detail}".split())
 
 
 def message_of_code(code: str, detail: str | None) -> str:

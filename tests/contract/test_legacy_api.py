@@ -481,6 +481,17 @@ def test_uploaded_files_are_stored(desk: Desk) -> None:
     assert "3 were in the archive before" in answer["success"]
 
 
+def test_files_may_be_larger_than_other_requests(small_desk: Desk) -> None:
+    (image,) = make_series(1)
+    image.add_new(0x00091001, "OB", bytes(3_000_000))
+    image.add_new(0x00090010, "LO", "TEST")
+    status, answer = upload(OldFront(small_desk), encode_part10(image))
+    assert status == 200, answer
+    study = str(image.StudyInstanceUID)
+    (stored,) = small_desk.archive.fetch_series(study, str(image.SeriesInstanceUID))
+    assert len(stored[0x00091001].value) == 3_000_000
+
+
 def test_each_file_is_told_of_and_good_ones_are_kept(small_desk: Desk) -> None:
     good, other = make_series(2)
     front = OldFront(small_desk)
