@@ -36,7 +36,7 @@ _OF_SERIES = (
     "PositionReferenceIndicator",
 )
 _OF_IMAGE = ("SOPClassUID", "SOPInstanceUID")
-_BLANK = (
+WHOSE_AND_WHEN = (
     "PatientID",
     "PatientName",
     "PatientBirthDate",
@@ -47,6 +47,7 @@ _BLANK = (
     "StudyTime",
     "ReferringPhysicianName",
 )
+"""Attributes that every object has, empty where the source is silent."""
 _STRICT = frozenset({"AS", "CS", "DA", "DS", "DT", "IS", "TM", "UI"})
 """Value representations with a form that a value can break."""
 _ORIENTATION_TOLERANCE = 1e-2
@@ -227,7 +228,7 @@ def _floats(values: Any) -> list[float]:
 def _common_header(image: Dataset, grid: Grid) -> Dataset:
     """Make a header of what all images of the series share."""
     header = Dataset()
-    for keyword in _BLANK:
+    for keyword in WHOSE_AND_WHEN:
         setattr(header, keyword, "")
     for keyword in _OF_SERIES:
         if keyword in image:

@@ -23,7 +23,7 @@ from pydicom.sr.codedict import codes as dicom
 
 from orthanc.volume import LoadedSeries
 from segmentation.dicom import codes
-from segmentation.dicom.source_planes import patient_and_study
+from segmentation.dicom.source_planes import WHOSE_AND_WHEN, patient_and_study
 from segmentation.dicom.sr_content import (
     ReportAlgorithm,
     ReportedAssessment,
@@ -47,17 +47,6 @@ __all__ = [
 
 MANUFACTURER = "MetIA"
 _SERIES_NUMBERS_FROM = 9400
-_BLANK = (
-    "PatientID",
-    "PatientName",
-    "PatientBirthDate",
-    "PatientSex",
-    "AccessionNumber",
-    "StudyID",
-    "StudyDate",
-    "StudyTime",
-    "ReferringPhysicianName",
-)
 _IDENTITY = ("StudyInstanceUID", "SeriesInstanceUID", "SOPClassUID", "SOPInstanceUID")
 _LONG = 64
 
@@ -175,7 +164,7 @@ def _stand_in(image: Dataset) -> Dataset:
     highdicom warns with the patient's name in the text.
     """
     header = Dataset()
-    for keyword in _BLANK:
+    for keyword in WHOSE_AND_WHEN:
         setattr(header, keyword, "")
     for keyword in _IDENTITY:
         header.add(image[keyword])

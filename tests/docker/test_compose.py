@@ -146,6 +146,32 @@ def test_button_to_segmentation_on_the_sample(client: httpx.Client) -> None:
     assert len(stored.json()) == 1
 
 
+def test_three_visits_line_up_to_response_and_progression(
+    client: httpx.Client,
+) -> None:
+    studies = [
+        (one["00080020"]["Value"][0], one["0020000D"]["Value"][0])
+        for one in client.get("/dicom-web/studies").json()
+    ]
+    last = max(studies)[1]
+    for _, study_uid in studies:
+        client.post("/api/v1/jobs", json={"study_uid": study_uid})
+
+    def categories() -> list[str | None]:
+        answer = client.get(f"/api/v1/studies/{last}/course")
+        visits = answer.json()["visits"] if answer.status_code == 200 else []
+        return [one["assessment"] and one["assessment"]["category"] for one in visits]
+
+    _until(lambda: categories()[-2:] == ["PR", "PD"], 240)
+    course = client.get(f"/api/v1/studies/{last}/course").json()
+    assert all(
+        one["registration"]["accepted"]
+        for one in course["visits"]
+        if not one["is_baseline"]
+    )
+    assert course["visits"][0]["assessment"]["category"] == "BASELINE"
+
+
 def test_nobody_gets_in_without_logging_in(compose: Compose) -> None:
     for path in ("/dicom-web/studies", "/wado", "/api/v1/jobs"):
         assert httpx.get(compose.url + path).status_code == 401
