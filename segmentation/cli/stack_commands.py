@@ -83,9 +83,9 @@ def up(
 @click.command(hidden=True)
 def init() -> None:
     """Prepare the volumes of the containers (run by docker-compose)."""
-    settings = get_settings()
     password = stack_files.ensure_secret(Path("/etc/metia/service/archive_password"))
     stack_files.ensure_secret(Path("/etc/metia/service/secret_key"))
+    settings = get_settings()  # which read the secrets: not before there are any
     stack_files.write_archive_configuration(
         Path("/etc/metia/archive/orthanc.json"),
         password=password,
