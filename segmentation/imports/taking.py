@@ -238,11 +238,9 @@ def _record(
             actor=reader.name,
             action="result-import",
             subject=f"result:{result.id}",
-            details={
-                "kind": taken.found.kind,
-                "sop_instance_uid": taken.sop_instance_uid,
-                "lesions": len(result.lesions),
-            },
+            # The object's UID, which others made, stands in the result: the audit
+            # outlives a patient's erasure.
+            details={"kind": taken.found.kind, "lesions": len(result.lesions)},
             request_id=reader.request_id,
         )
         for patient_key in noted.patient_keys:

@@ -327,7 +327,10 @@ def test_a_structure_set_becomes_a_reader_s_result(desk: Desk) -> None:
     # The same again gives the same result.
     again = take_over(desk, made.SOPInstanceUID)
     assert (again.status_code, again.json["id"]) == (201, taken["id"])
-    assert len(audited(desk, "result-import")) == 1
+    (entry,) = audited(desk, "result-import")
+    # What others named must not outlive the erasure of the patient.
+    assert str(made.SOPInstanceUID) not in str(entry)
+    assert taken["parameters"]["import"]["sop_instance_uid"] == made.SOPInstanceUID
     # And it leaves like any other.
     outlines = download(desk, "rtstruct", taken["id"])
     names = {roi.ROIName for roi in outlines.StructureSetROISequence}
