@@ -77,6 +77,7 @@ const en = {
   'lesion.accept.all': 'Accept all',
   'lesion.reject.all': 'Reject all',
   'lesion.reject.all.sure': 'Reject every lesion of this result?',
+  'lesion.signed': 'Signed: it is not reviewed any more. A correction follows it as a new version.',
   'lesion.rename': 'Name',
   'lesion.label': 'Label over time',
   'lesion.save': 'Save',

@@ -79,6 +79,7 @@ const fr: Record<keyof typeof en, string> = {
   'lesion.accept.all': 'Tout accepter',
   'lesion.reject.all': 'Tout rejeter',
   'lesion.reject.all.sure': 'Rejeter toutes les lésions de ce résultat ?',
+  'lesion.signed': 'Signé : il n’est plus révisé. Une correction le suit comme nouvelle version.',
   'lesion.rename': 'Nom',
   'lesion.label': 'Repère dans le temps',
   'lesion.save': 'Enregistrer',

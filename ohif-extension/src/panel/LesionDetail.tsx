@@ -3,7 +3,7 @@ import { useState } from 'react';
 import type { Lesion } from '../api/types';
 import { millilitres, millimetres, percent } from '../format';
 import type { Row } from '../state/comparison';
-import { canDecide, type PartProps } from './context';
+import { canDecide, canReview, type PartProps } from './context';
 import { LinkChoice } from './LinkChoice';
 import { TrackChoices } from './TrackChoices';
 
@@ -51,17 +51,19 @@ function Decide({ lesion, state, controller, words }: LesionProps) {
     void (wanted === 'accepted' ? controller.reading.accept([lesion]) : controller.reading.reject([lesion]));
   };
   const blocked = !canDecide(state);
+  const standing = !canReview(state);
+  const why = standing && !blocked ? words.t('lesion.signed') : undefined;
   return (
     <div className="metia-buttons">
-      <button type="button" data-cy="metia-accept" aria-pressed={review === 'accepted'} disabled={blocked} onClick={() => press('accepted')}>
+      <button type="button" data-cy="metia-accept" aria-pressed={review === 'accepted'} title={why} disabled={standing} onClick={() => press('accepted')}>
         ✓ {words.t('lesion.accept')}
       </button>
       <button
         type="button"
         data-cy="metia-reject"
         aria-pressed={review === 'rejected'}
-        title={words.t('lesion.reject.long')}
-        disabled={blocked}
+        title={why ?? words.t('lesion.reject.long')}
+        disabled={standing}
         onClick={() => press('rejected')}
       >
         ✕ {words.t('lesion.reject')}

@@ -109,7 +109,10 @@ function LesionRow(props: RowProps) {
           }}
         >
           <span className={lesion ? 'metia-swatch' : 'metia-swatch metia-swatch-gone'} style={{ '--swatch': `rgb(${row.colour.join(' ')})` } as object} />
-          <span className="metia-name">{row.name}</span>
+          <span className="metia-name" title={lesion?.name}>
+            {row.name}
+            {!compared && lesion && lesion.name !== row.name && <span className="metia-alias"> {lesion.name}</span>}
+          </span>
           {caution && (
             <span className="metia-caution" role="img" aria-label={caution} title={caution}>
               ⚠

@@ -5,7 +5,7 @@ import { dateTime, millilitres, millimetres, totals } from '../format';
 import { comparisonRows, courseIsOf, previousVisit } from '../state/comparison';
 import { isActive, mayEdit, shownResult } from '../state/state';
 import { Assessment } from './Assessment';
-import { canDecide, type PartProps } from './context';
+import { canDecide, canReview, type PartProps } from './context';
 import { Correcting } from './Correcting';
 import { Exports } from './Exports';
 import { Inputs } from './Inputs';
@@ -150,7 +150,8 @@ function Found({ result, ...part }: PartProps & { result: Result }) {
 function Review({ state, controller, words }: PartProps) {
   const [sure, setSure] = useState(false);
   if (!mayEdit(state)) return null;
-  const blocked = !canDecide(state);
+  const blocked = !canReview(state);
+  const why = blocked && canDecide(state) ? words.t('lesion.signed') : undefined;
   return (
     <div className="metia-buttons">
       {sure ? (
@@ -173,10 +174,10 @@ function Review({ state, controller, words }: PartProps) {
         </>
       ) : (
         <>
-          <button type="button" data-cy="metia-accept-all" disabled={blocked} onClick={() => void controller.reading.acceptAll()}>
+          <button type="button" data-cy="metia-accept-all" title={why} disabled={blocked} onClick={() => void controller.reading.acceptAll()}>
             ✓ {words.t('lesion.accept.all')}
           </button>
-          <button type="button" data-cy="metia-reject-all" disabled={blocked} onClick={() => setSure(true)}>
+          <button type="button" data-cy="metia-reject-all" title={why} disabled={blocked} onClick={() => setSure(true)}>
             ✕ {words.t('lesion.reject.all')}
           </button>
         </>

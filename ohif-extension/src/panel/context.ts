@@ -3,7 +3,7 @@ import { useSyncExternalStore } from 'react';
 import type { Controller } from '../controller';
 import type { PageWords } from '../followup/words';
 import type { Translator } from '../i18n';
-import { mayEdit, type State } from '../state/state';
+import { mayEdit, shownResult, type State } from '../state/state';
 import type { Store } from '../state/store';
 
 export interface PanelProps {
@@ -29,4 +29,9 @@ export function useStore<T>(store: Store<T>): T {
 /** Whether a decision can be made now: by this person, and with none on its way. */
 export function canDecide(state: State): boolean {
   return mayEdit(state) && state.busy === null && state.session === 'open';
+}
+
+/** Whether the shown result can be reviewed: a signed one stands; a correction follows it as a new version. */
+export function canReview(state: State): boolean {
+  return canDecide(state) && shownResult(state)?.state !== 'signed';
 }
