@@ -117,6 +117,46 @@ def load_visit(session: Session, study_uid: str) -> Visit | None:
     return found[0] if found else None
 
 
+@dataclass(frozen=True)
+class Followed:
+    """A visit as a list of everybody's shows it.
+
+    Attributes
+    ----------
+    study_date : str or None
+        DICOM's DA text.
+    result_id, segmentation_series_uid : str or None
+        Of the current result.
+    """
+
+    patient_key: str
+    study_uid: str
+    study_date: str | None
+    result_id: str | None
+    segmentation_series_uid: str | None
+
+
+def iterate_followed(session: Session) -> Iterator[Followed]:
+    """List everybody's visits, without reading any lesion."""
+    query = select(StudyRow).order_by(StudyRow.patient_key, StudyRow.study_uid)
+    for studies in session.scalars(query).partitions(_STUDIES_AT_ONCE):
+        _, _, chosen = _chosen(session, [study.study_uid for study in studies])
+        columns = select(ResultRow.id, ResultRow.segmentation_series_uid).where(
+            ResultRow.id.in_([key for key in chosen.values() if key])
+        )
+        stored = {key: series_uid for key, series_uid in session.execute(columns)}
+        for study in studies:
+            if study.study_uid in chosen:
+                result_id = chosen[study.study_uid]
+                yield Followed(
+                    study.patient_key,
+                    study.study_uid,
+                    study.study_date,
+                    result_id,
+                    stored.get(result_id or ""),
+                )
+
+
 def iterate_visits(session: Session) -> Iterator[tuple[str, Visit]]:
     """Read everybody's visits, many at once; each with the key of its patient."""
     query = select(StudyRow).order_by(StudyRow.patient_key, StudyRow.study_uid)
@@ -234,16 +274,17 @@ def select_result(
     return _reading(row)
 
 
-def _visits(session: Session, studies: Sequence[StudyRow]) -> tuple[Visit, ...]:
-    uids = [study.study_uid for study in studies]
-    candidates = _candidates(session, uids)
+def _chosen(
+    session: Session, study_uids: Sequence[str]
+) -> tuple[dict[str, list[Candidate]], dict[str, VisitReading], dict[str, str | None]]:
+    """Give candidates, reading and current result of studies that have a result."""
     by_study: dict[str, list[Candidate]] = {}
-    for one in candidates:
+    for one in _candidates(session, study_uids):
         by_study.setdefault(one.study_uid, []).append(one)
     readings = {
         row.study_uid: _reading(row)
         for row in session.scalars(
-            select(VisitReadingRow).where(VisitReadingRow.study_uid.in_(uids))
+            select(VisitReadingRow).where(VisitReadingRow.study_uid.in_(study_uids))
         )
     }
     chosen = {
@@ -252,6 +293,12 @@ def _visits(session: Session, studies: Sequence[StudyRow]) -> tuple[Visit, ...]:
         )
         for uid, found in by_study.items()
     }
+    return by_study, readings, chosen
+
+
+def _visits(session: Session, studies: Sequence[StudyRow]) -> tuple[Visit, ...]:
+    uids = [study.study_uid for study in studies]
+    by_study, readings, chosen = _chosen(session, uids)
     results = get_results(session, (key for key in chosen.values() if key))
     visits = [
         Visit(

@@ -18,7 +18,13 @@ from db.historical import HistoricalMeasurement, list_historical
 from db.outlines import Outline, followed_patients, outlines_of_results
 from db.patients import PatientRecord
 from db.results import Result
-from db.visits import Visit, iterate_visits, load_visit, load_visits
+from db.visits import (
+    Visit,
+    iterate_followed,
+    iterate_visits,
+    load_visit,
+    load_visits,
+)
 from segmentation.followup.course_rows import live_lesions
 from segmentation.legacy.regions import find_shown
 from segmentation.legacy.shapes import (
@@ -79,12 +85,23 @@ def list_studies(session: Session, patient_id: str | None) -> list[Row]:
 
 def list_series(session: Session, study_uid: str | None) -> list[Row]:
     """List the series of outlines of a study, or of all."""
-    results = _results(session, study_uid)
-    outlines = outlines_of_results(session, (one.id for one in results))
+    shown: dict[str, tuple[str, str | None]]
+    if study_uid is None:
+        shown = {
+            one.result_id: (one.study_uid, one.segmentation_series_uid)
+            for one in iterate_followed(session)
+            if one.result_id
+        }
+    else:
+        shown = {
+            one.id: (one.study_uid, one.segmentation_series_uid)
+            for one in _results(session, study_uid)
+        }
+    outlines = outlines_of_results(session, shown)
     found = [
-        (series_uid, one.study_uid)
-        for one in results
-        if (series_uid := _series_of(one, outlines.get(one.id, ())))
+        (series_uid, uid)
+        for result_id, (uid, segmentation) in shown.items()
+        if (series_uid := _series_of(segmentation, outlines.get(result_id, ())))
     ]
     former = list_historical(session, study_uid=study_uid)
     found += dict.fromkeys((one.series_uid, one.study_uid) for one in former)
@@ -134,8 +151,8 @@ def _studies_of(session: Session, patient_key: str) -> Iterator[_Study]:
 
 
 def _all_studies(session: Session) -> Iterator[_Study]:
-    for patient_key, visit in iterate_visits(session):
-        yield _Study(visit.study_uid, patient_key, visit.study_date)
+    for one in iterate_followed(session):
+        yield _Study(one.study_uid, one.patient_key, one.study_date)
     for former in list_historical(session):
         yield _Study(former.study_uid, former.patient_key, former.study_date)
 
@@ -158,19 +175,22 @@ def _results(session: Session, study_uid: str | None) -> list[Result]:
     return [visit.result for visit in visits if visit and visit.result]
 
 
-def _series_of(result: Result, outlines: tuple[Outline, ...]) -> str | None:
+def _series_of(
+    segmentation_series_uid: str | None, outlines: tuple[Outline, ...]
+) -> str | None:
     """Name the series a result is shown as: its RTSTRUCT, else its segmentation."""
-    return outlines[0].series_uid if outlines else result.segmentation_series_uid
+    return outlines[0].series_uid if outlines else segmentation_series_uid
 
 
 def _lesions_of(result: Result, outlines: tuple[Outline, ...]) -> Iterator[Row]:
     drawn = {one.finding_uid: one for one in outlines}
+    series_uid = _series_of(result.segmentation_series_uid, outlines)
     for finding_uid, lesion in live_lesions(result).items():
         outline = drawn.get(finding_uid)
         yield {
             "id": lesion_number(lesion.id),
             "roiNumber": outline.roi_number if outline else lesion.segment_number,
-            "series_instance_uid": _series_of(result, outlines),
+            "series_instance_uid": series_uid,
             "nom_metastase": lesion.name,
             "volume": lesion.volume_ml,
             "diametre": lesion.longest_diameter_mm,

@@ -20,7 +20,7 @@ from db.outlines import (
 )
 from db.patients import find_patients
 from db.results import list_results
-from db.visits import iterate_visits, load_visits
+from db.visits import iterate_followed, iterate_visits, load_visits
 from errors import MetiaError
 from settings import Settings
 from tests.contract.sample_rows import add_patient, add_visit, visit_uid
@@ -165,3 +165,12 @@ def test_everybodys_visits_are_those_of_each(engine: Engine) -> None:
             expected = {one.study_uid: one for one in load_visits(session, key)}
             assert mine == expected
     assert len(found) == 6
+    with reading(engine) as session:
+        listed = {one.study_uid: one for one in iterate_followed(session)}
+    assert listed.keys() == {one.study_uid for _, one in found}
+    for key, visit in found:
+        one = listed[visit.study_uid]
+        assert (one.patient_key, one.study_date) == (key, visit.study_date)
+        assert visit.result is not None
+        assert one.result_id == visit.result.id
+        assert one.segmentation_series_uid == visit.result.segmentation_series_uid
