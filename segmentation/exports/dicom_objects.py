@@ -2,7 +2,7 @@
 
 ``load_material`` pulls what they are made of once; ``sr_of_result``,
 ``rtstruct_of_result`` and ``seg_of_result`` are pure after that. Lesions that a reader
-rejected are in neither SR nor RTSTRUCT. The same state of result and course makes the
+rejected are in neither SR nor RTSTRUCT, and a rejected result has neither. The same state of result and course makes the
 same objects with the same UIDs, so storing them twice stores them once. DICOM objects
 name the patient, as the images do. Safe between threads.
 """
@@ -168,8 +168,10 @@ def rtstruct_of_result(material: Material, *, own_names: bool = False) -> Datase
     Raises
     ------
     MetiaError
-        ``export-impossible`` where no lesion counts, or segments overlap.
+        ``export-impossible`` for a rejected result, where no lesion counts, or
+        segments overlap.
     """
+    _require_not_rejected(material.result)
     lesions = material.lesions
     if not lesions:
         raise MetiaError("export-impossible", "The result has no lesion to outline.")
@@ -193,8 +195,10 @@ def sr_of_result(material: Material) -> Dataset:
     Raises
     ------
     MetiaError
-        ``export-impossible`` where a lesion lies on an image that is not there.
+        ``export-impossible`` for a rejected result, and where a lesion lies on an image
+        that is not there.
     """
+    _require_not_rejected(material.result)
     names = material.names()
     lesions = [_reported(material, one, *names[one.id]) for one in material.lesions]
     model = material.result.model
@@ -213,6 +217,12 @@ def sr_of_result(material: Material) -> Dataset:
         raise MetiaError(
             "export-impossible", "The lesions do not lie on the images of the series."
         ) from error
+
+
+def _require_not_rejected(result: Result) -> None:
+    """Refuse what no reader of the file could tell from a result that counts."""
+    if result.state == "rejected":
+        raise MetiaError("export-impossible", "A reader rejected this result.")
 
 
 def _origin(result: Result) -> str:

@@ -147,6 +147,26 @@ def test_can_be_tried_without_storing(fake_desk: Desk) -> None:
     assert told["sop_instance_uid"] == download(desk, "sr").SOPInstanceUID
 
 
+def test_a_rejected_result_leaves_neither_as_report_nor_as_outlines(
+    fake_desk: Desk,
+) -> None:
+    desk = fake_desk
+    reject = {"revision": desk.result["revision"], "state": "rejected"}
+    changed = desk.browser().patch(f"/api/v1/results/{desk.result['id']}", json=reject)
+    assert changed.status_code == 200, changed.json
+    for what in ("sr", "rtstruct"):
+        answer = desk.browser().get(address(desk, what))
+        assert (answer.status_code, answer.json["code"]) == (422, "export-impossible")
+    before = len(desk.archive.series_headers(desk.result["study_uid"]))
+    asked = {"formats": ["sr", "rtstruct"], "store": True}
+    answer = desk.browser().post(
+        f"/api/v1/results/{desk.result['id']}/export", json=asked
+    )
+    assert answer.json["code"] == "export-impossible"
+    assert len(desk.archive.series_headers(desk.result["study_uid"])) == before
+    download(desk, "seg")  # what lies in the archive can still be had
+
+
 def test_what_a_reader_rejected_leaves_in_neither(fake_desk: Desk) -> None:
     desk = fake_desk
     first, second = desk.result["lesions"]
