@@ -153,19 +153,15 @@ def _person(name: str) -> str:
 
 
 def _refer_to(segmentation: Dataset, predecessor: StoredObject) -> None:
-    """Name the object that this one replaces (General and Common Reference Modules).
+    """Name the object that this one replaces, with the purpose of the reference.
 
-    The source series stays the first one referred to: viewers take that as the image.
+    Not among the referenced series too, as the Common Instance Reference Module would
+    have it: OHIF 3.13.2 takes any of them for the image, and where that is the object
+    before, it draws nothing of a corrected one.
     """
-    reference = Dataset()
-    reference.ReferencedSOPClassUID = SegmentationStorage
-    reference.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
     purposed = Dataset()
-    purposed.update(reference)
+    purposed.ReferencedSOPClassUID = SegmentationStorage
+    purposed.ReferencedSOPInstanceUID = predecessor.sop_instance_uid
     purpose = hd.sr.CodedConcept.from_code(terms.DCM.TemporalPredecessor)
     purposed.PurposeOfReferenceCodeSequence = [purpose]
     segmentation.ReferencedInstanceSequence = [purposed]
-    series = Dataset()
-    series.SeriesInstanceUID = predecessor.series_uid
-    series.ReferencedInstanceSequence = [reference]
-    segmentation.ReferencedSeriesSequence.append(series)
