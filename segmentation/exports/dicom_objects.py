@@ -2,9 +2,10 @@
 
 ``load_material`` pulls what they are made of once; ``sr_of_result``,
 ``rtstruct_of_result`` and ``seg_of_result`` are pure after that. Lesions that a reader
-rejected are in neither SR nor RTSTRUCT, and a rejected result has neither. The same state of result and course makes the
-same objects with the same UIDs, so storing them twice stores them once. DICOM objects
-name the patient, as the images do. Safe between threads.
+rejected are in neither SR nor RTSTRUCT, and a rejected result has neither. The same
+state of result and course makes the same objects with the same UIDs, so storing them
+twice stores them once. DICOM objects name the patient, as the images do. Safe between
+threads.
 """
 
 from __future__ import annotations
