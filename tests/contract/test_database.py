@@ -446,8 +446,7 @@ def test_one_model_is_promoted(engine: Engine) -> None:
         for letter in "abab":
             models_registry.register_model(session, make_model(letter))
         assert models_registry.promoted_model(session) is None
-        promotions = 0
-        for letter in "aba":
+        for promotions, letter in enumerate("aba"):
             models_registry.promote_model(session, letter * 64, by="ada")
             promoted = models_registry.promoted_model(session)
             assert promoted is not None
@@ -455,7 +454,6 @@ def test_one_model_is_promoted(engine: Engine) -> None:
             former = models_registry.former_model(session)
             before = {"a": "b", "b": "a"}[letter] if promotions else None
             assert (former and former.sha256[0]) == before
-            promotions += 1
         models_registry.register_model(session, make_model("a"))
         assert [m.promoted for m in models_registry.list_models(session)] == [
             True,
