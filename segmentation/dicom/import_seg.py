@@ -60,7 +60,8 @@ def read_segments(dataset: Dataset, source: LoadedSeries) -> Regions:
     _require_same_space(dataset, source)
     segments = _wanted(dataset)
     warnings = []
-    left_out = len(dataset.SegmentSequence) - len(segments)
+    described = [int(item.SegmentNumber) for item in dataset.SegmentSequence]
+    left_out = sum(number > 0 for number in described) - len(segments)
     if left_out:
         warnings.append(f"{left_out} segments are no lesions (anatomy, oedema ...)")
     try:

@@ -144,6 +144,11 @@ def _combine(
     warnings = list(found.warnings)
     if lost := len(parts) - len(kept):
         warnings.append(f"{lost} structures lie wholly within others and were left out")
+    shared = sum(parts[k].voxels.size for k in kept) - int(counts.sum())
+    if shared:
+        warnings.append(
+            f"{shared} voxels lie in several structures; the smaller one has them"
+        )
     renumbered = np.zeros(len(parts) + 1, np.uint16)
     renumbered[[k + 1 for k in kept]] = np.arange(1, len(kept) + 1)
     return Imported(

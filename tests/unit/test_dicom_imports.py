@@ -372,6 +372,7 @@ def test_binary_and_labelmap(source: LoadedSeries) -> None:
         same_labels(read, two_balls())
         assert read.names == ("Segment 1", "Segment 2")
         assert set(read.algorithm_types) == {"MANUAL"}
+        assert read.warnings == ()  # the background of a LABELMAP is no segment
 
 
 def test_fractional_at_half_of_the_maximum(source: LoadedSeries) -> None:
@@ -396,7 +397,12 @@ def test_overlapping_segments_are_taken(source: LoadedSeries) -> None:
     pixels[..., 1] = ball(AXIAL, 5.0)
     expected = ball(AXIAL, 12.0)
     expected[ball(AXIAL, 5.0) > 0] = 2
-    same_labels(read_import(foreign_seg(source, pixels), source), expected)
+    read = read_import(foreign_seg(source, pixels), source)
+    same_labels(read, expected)
+    shared = int(pixels.all(axis=-1).sum())
+    assert read.warnings == (
+        f"{shared} voxels lie in several structures; the smaller one has them",
+    )
 
 
 @pytest.mark.parametrize(
