@@ -308,7 +308,9 @@ class VisitTerms:
         """Whether steroids do not stand against a complete response."""
         use = visit.steroids.use
         allowed = self._case.protocol.cr_allows_physiological_steroids
-        return use is SteroidUse.NONE or (allowed and use is SteroidUse.PHYSIOLOGICAL)
+        if use is SteroidUse.NONE:
+            return not visit.steroids.dose_tenths_mg  # A dose contradicts "none".
+        return allowed and use is SteroidUse.PHYSIOLOGICAL
 
     @staticmethod
     def clinical_reasons(visit: Visit) -> list[Reason]:
@@ -326,6 +328,8 @@ class VisitTerms:
 
 def _dose(steroids: Steroids) -> int | None:
     """Give a comparable dose; replacement counts as none."""
-    if steroids.use in (SteroidUse.NONE, SteroidUse.PHYSIOLOGICAL):
+    if steroids.use is SteroidUse.PHYSIOLOGICAL:
         return 0
+    if steroids.use is SteroidUse.NONE:
+        return steroids.dose_tenths_mg or 0
     return steroids.dose_tenths_mg

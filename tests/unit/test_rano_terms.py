@@ -132,6 +132,15 @@ def test_an_increase_is_derived_from_the_doses() -> None:
     assert on_steroids("pharmacological", size=10, **stated).category == "PR"
 
 
+def test_a_dose_stands_over_the_word_that_there_is_none() -> None:
+    dose = {"dexamethasone_tenths_mg_per_day": 80}
+    stated = on_steroids("none", **dose, change="stable")
+    assert (stated.category, "steroids" in stated.flags) == ("PR", True)
+    assert on_steroids("none", size=10, **dose).category == "INDETERMINATE"
+    nothing = {"dexamethasone_tenths_mg_per_day": 0}
+    assert on_steroids("none", **nothing).category == "CR"
+
+
 @pytest.mark.parametrize("before", ["none", "physiological"])
 def test_beginning_steroids_is_an_increase_whatever_the_dose(before: str) -> None:
     first = visit(0, 0, seen("A", 20), steroids={"use": before})
