@@ -38,6 +38,7 @@ _UPS_STATES: dict[str, str] = {
 QUEUED = literal_column("'queued'", Text)
 RUNNING = literal_column("'running'", Text)
 
+SEGMENTATION = "segmentation"
 FOLLOW = "follow"
 """Kind of the jobs that line up a patient's visits; they have no result."""
 
@@ -109,7 +110,7 @@ class JobRequest:
     series_uid: str | None = None
     model_name: str | None = None
     parameters: Mapping[str, object] | None = None
-    kind: str = "segmentation"
+    kind: str = SEGMENTATION
     queue: str = "gpu"
     priority: int = 0
     requested_by: str | None = None

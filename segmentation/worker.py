@@ -308,10 +308,11 @@ def run_worker(
 
 def main() -> int:
     """Be the worker of the product, as the settings say."""
-    return run_worker(get_settings(), _make_runners)
+    return run_worker(get_settings(), make_runners)
 
 
-def _make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
+def make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
+    """Give what runs each kind of job, and the device it computes on."""
     # Only here: whoever imports this module for its types loads no pipeline.
     from orthanc.gateway import OrthancArchive
     from segmentation.followup.follow_job import FollowRunner

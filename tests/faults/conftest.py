@@ -7,6 +7,7 @@ from tests.contract.database_fixtures import (
     engine,
     postgresql,
     settings,
+    sqlite_template,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "engine",
     "postgresql",
     "settings",
+    "sqlite_template",
 ]

@@ -6,6 +6,9 @@
 | store | nothing (the fence was not yet passed) | second attempt stores |
 | record | the SEG, but no row | second attempt finds its SEG stored, records once |
 
+A job that lines visits up, killed on entering fetch, register or link: the second
+attempt goes on with what is missing; every lesion is linked once.
+
 Always: the job succeeds at attempt 2 with one death counted, the archive holds one SEG,
 the database one result with one set of lesions.
 """
@@ -23,8 +26,11 @@ from pathlib import Path
 import pytest
 
 from db.engine import Engine, make_engine, reading
+from db.jobs import FOLLOW, SEGMENTATION
+from db.patients import find_patients
 from db.results import list_results
 from db.schema import upgrade
+from db.tracks import load_tracks
 from segmentation.jobs import Job, JobQueue
 from segmentation.phantoms import LesionSpec, Visit, dicom_series, sample_head
 from segmentation.pipeline import STEPS
@@ -45,8 +51,15 @@ def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Engine,
     engine.dispose()
 
 
+def _sentinel(folder: Path, kind: str, step: str) -> Path:
+    """Name the file that tells that a worker was killed there."""
+    return folder / f"killed-{kind}-at-{step}"
+
+
 @contextmanager
-def _worker(step: str, folder: Path, orthanc: OrthancServer) -> Iterator[None]:
+def _worker(
+    kind: str, step: str, folder: Path, orthanc: OrthancServer
+) -> Iterator[None]:
     """Keep a worker running: start another when it is killed, as a supervisor does."""
     environment = {
         **os.environ,
@@ -60,7 +73,7 @@ def _worker(step: str, folder: Path, orthanc: OrthancServer) -> Iterator[None]:
         "METIA_WORKER_POLL_S": "0.1",
     }
     command = [sys.executable, "-m", "tests.faults.killed_worker"]
-    arguments = [step, str(folder / f"killed-at-{step}")]
+    arguments = [kind, step, str(_sentinel(folder, kind, step))]
     running = [
         subprocess.Popen([*command, *arguments], cwd=ROOT, env=environment)
         for _ in range(2)
@@ -95,10 +108,10 @@ def test_killed_worker_leaves_one_result(
     queue = JobQueue(engine, Settings(data_dir=folder, job_lease_s=LEASE_S,
                                       job_heartbeat_s=LEASE_S / 4))  # fmt: skip
     job, _ = queue.submit(visit.study_uid)
-    with _worker(step, folder, orthanc):
+    with _worker(SEGMENTATION, step, folder, orthanc):
         job = _finished(queue, job)
 
-    assert (folder / f"killed-at-{step}").exists(), "the worker was not killed"
+    assert _sentinel(folder, SEGMENTATION, step).exists(), "the worker was not killed"
     assert (job.state, job.attempt, job.deaths) == ("succeeded", 2, 1)
     with reading(engine) as session:
         (result,) = list_results(session, visit.study_uid)
@@ -110,3 +123,35 @@ def test_killed_worker_leaves_one_result(
     stored = [h for h in headers if h.sample.Modality == "SEG"]
     assert [h.series_uid for h in stored] == [result.segmentation_series_uid]
     assert stored[0].instance_count == 1
+
+
+@pytest.mark.parametrize("step", ["fetch", "register", "link"])
+def test_killed_worker_lines_visits_up_once(
+    step: str, tmp_path: Path, orthanc: OrthancServer
+) -> None:
+    engine = make_engine(f"sqlite:///{tmp_path / 'metia.sqlite'}")
+    upgrade(engine)
+    queue = JobQueue(engine, Settings(data_dir=tmp_path, job_lease_s=LEASE_S,
+                                      job_heartbeat_s=LEASE_S / 4))  # fmt: skip
+    patient = f"KILLED-{step}-{time.time_ns()}"
+    studies = []
+    for day in ("20200101", "20200301"):
+        visit = Visit(key=f"{patient}-{day}", patient_id=patient, date=day)
+        orthanc.upload(
+            dicom_series(sample_head((48, 64, 64), lesions=_LESIONS), visit=visit)
+        )
+        studies.append(visit.study_uid)
+    with _worker(FOLLOW, step, tmp_path, orthanc):
+        for study_uid in studies:
+            assert _finished(queue, queue.submit(study_uid)[0]).state == "succeeded"
+        (job,) = [one for one in queue.list().jobs if one.kind == FOLLOW]
+        job = _finished(queue, job)
+    assert _sentinel(tmp_path, FOLLOW, step).exists(), "the worker was not killed"
+    assert (job.state, job.attempt, job.deaths) == ("succeeded", 2, 1)
+    with reading(engine) as session:
+        (found,), _ = find_patients(session)
+        tracks = load_tracks(session, found.id)
+    assert len(tracks.tracks) == len(_LESIONS)
+    seen = [(one.study_uid, one.track_id) for one in tracks.members]
+    assert len(seen) == len(set(seen)) == 2 * len(_LESIONS)
+    engine.dispose()

@@ -187,7 +187,7 @@ def test_wrapped_and_bare_files_are_read_and_pickles_are_not(tmp_path: Path) -> 
     (tmp_path / "trap.ckpt").write_bytes(pickle.dumps(Trap()))
     torch.save({"state_dict": Trap()}, tmp_path / "trap.pt")
     for name in ("trap.ckpt", "trap.pt"):
-        with pytest.raises(MetiaError, match=r"names builtins\.print"):
+        with pytest.raises(MetiaError, match=r"names \w+\.print"):
             read_weights(tmp_path / name)
 
 
