@@ -45,7 +45,8 @@ def clean_text(value: object, limit: int) -> str | None:
     if value is None:
         return None
     text = str(value).encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text.replace("\0", "\N{REPLACEMENT CHARACTER}").strip()[:limit] or None
+    text = text.replace("\0", "\N{REPLACEMENT CHARACTER}").strip()
+    return text[:limit].rstrip() or None
 
 
 _PLAIN = str.maketrans(

@@ -211,11 +211,15 @@ def test_every_worked_case_can_leave_in_every_form(engine: Engine) -> None:
         assert len(pypdf.PdfReader(io.BytesIO(made)).pages) == visits, name
 
 
+# The groups of a UUID are longer than a month.
+_DAY = re.compile(r"\b(?:19|20)[0-9]{2}-[0-9]{2}\b")
+
+
 def test_no_date_of_a_worked_case_leaves_unasked(engine: Engine) -> None:
     for name, _, key in _worked_cases(engine):
         for rule_set in ("rano-bm", "recist-1.1"):
             loaded = load_patient(engine, key, identifiers=False, rule_set=rule_set)
             tables = make_tables(loaded.content)
             told = json.dumps([tables, bundle(loaded.content, loaded.provenance)])
-            assert not re.findall(r"\b(?:19|20)[0-9]{2}-[0-9]{2}", told), name
+            assert not _DAY.search(told), name
             assert "Test" not in told

@@ -22,7 +22,9 @@ from tests import exported_patients
 from tests.exported_patients import StoredVisit, put_visit
 from tests.security.application import Application
 
-SECRETS = ("canary", "例", "示子", "1901", "2020", "CANARY4711")
+# Whole dates: four digits alone also stand in UIDs made at random.
+SECRETS = ("canary", "例", "示子", "CANARY4711")
+SECRETS += ("19010203", "1901-02", "20200101", "2020-01")
 FORMS = {
     "csv": "application/zip",
     "csv?table=tu": "text/csv; charset=utf-8",

@@ -235,7 +235,14 @@ def test_cleaned_text_can_be_stored_anywhere(value: str) -> None:
 
 @pytest.mark.parametrize(
     ("value", "expected"),
-    [(None, None), ("", None), ("  ", None), (" A^B ", "A^B"), ("日本 ", "日本")],
+    [
+        (None, None),
+        ("", None),
+        ("  ", None),
+        (" A^B ", "A^B"),
+        ("日本 ", "日本"),
+        (63 * "a" + " b", 63 * "a"),
+    ],
 )
 def test_clean_text(value: str | None, expected: str | None) -> None:
     assert clean_text(value, 64) == expected
