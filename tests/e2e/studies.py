@@ -143,6 +143,8 @@ UNSUITABLE = Study("unsuitable", _unsuitable)
 ENHANCED = Study("enhanced", _enhanced)
 CORRECTED = Study("corrected", _queue)
 SHARED = Study("shared", _queue)
+LEFT = Study("left", _queue)
+RENAMED = Study("renamed", _odd)
 COURSE = tuple(
     Study(f"course{number + 1}", _course(number), date, "course")
     for number, date in enumerate(("20250110", "20250321", "20250530"))
@@ -157,6 +159,8 @@ ALL = (
     ENHANCED,
     CORRECTED,
     SHARED,
+    LEFT,
+    RENAMED,
     *COURSE,
 )
 

@@ -399,23 +399,23 @@ def test_a_lesion_is_drawn_where_the_model_found_none(
 def test_a_lesion_is_renamed_and_one_deleted_and_brought_back(
     stack: RunningStack, open_page: OpenPage
 ) -> None:
-    result = stack.segment(studies.ODD.uid)
+    result = stack.segment(studies.RENAMED.uid)
     viewer = open_page()
-    viewer.open_study(studies.ODD.uid)
+    viewer.open_study(studies.RENAMED.uid)
     viewer.wait_for_overlay()
     viewer.part("lesion-1").locator("button").click()
     viewer.part("name").fill("Left frontal")
     viewer.part("rename").click()
     _idle(viewer)
     viewer.wait_for_overlay()
-    assert stack.results(studies.ODD.uid)[0]["lesions"][0]["name"] == "Left frontal"
+    assert stack.results(studies.RENAMED.uid)[0]["lesions"][0]["name"] == "Left frontal"
     viewer.part("delete").click()
     expect(viewer.part("undo")).to_contain_text("Left frontal", timeout=WAIT_MS)
-    assert stack.results(studies.ODD.uid)[0]["lesion_count"] == 2
+    assert stack.results(studies.RENAMED.uid)[0]["lesion_count"] == 2
     viewer.picture("29-deleted")
     viewer.part("undo").locator("button").click()
     expect(viewer.part("undo")).to_have_count(0, timeout=WAIT_MS)
-    restored = stack.results(studies.ODD.uid)[0]
+    restored = stack.results(studies.RENAMED.uid)[0]
     assert [one["finding_uid"] for one in restored["lesions"]] == [
         one["finding_uid"] for one in result["lesions"]
     ]
@@ -454,12 +454,12 @@ def test_leaving_with_unsaved_outlines_is_asked(
     stack: RunningStack, open_page: OpenPage
 ) -> None:
     """The browser asks; the list of studies asks; and coming back brings them back."""
-    result = stack.segment(studies.QUEUE.uid)
-    names = _names(studies.QUEUE)
+    result = stack.segment(studies.LEFT.uid)
+    names = _names(studies.LEFT)
     viewer = open_page()
-    viewer.open_study(studies.QUEUE.uid)
+    viewer.open_study(studies.LEFT.uid)
     viewer.wait_for_overlay()
-    lesions = stack.results(studies.QUEUE.uid)[0]["lesions"] or result["lesions"]
+    lesions = stack.results(studies.LEFT.uid)[0]["lesions"] or result["lesions"]
     viewer.part("correcting").locator("summary").click()
     _draw(viewer, lesions[0], ("brush", (12, 0, 0)))
     expect(viewer.part("unsaved")).to_be_visible(timeout=WAIT_MS)
@@ -479,7 +479,7 @@ def test_leaving_with_unsaved_outlines_is_asked(
     assert asked == ["confirm", "beforeunload"]
     viewer.page.once("dialog", lambda dialog: dialog.accept())
     viewer.page.locator('[data-cy="return-to-work-list"]').click()
-    viewer.page.get_by_text("BRAIN QUEUE").first.dblclick()
+    viewer.page.get_by_text("BRAIN LEFT").first.dblclick()
     viewer.wait_for_overlay()
     expect(viewer.part("unsaved")).to_be_visible(timeout=WAIT_MS)
     np.testing.assert_array_equal(viewer.voxels(names, SHAPE), drawn)
