@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 from db.encoding import canonical_hash, search_key
 from db.engine import database_time
 from db.models import HistoricalMeasurementRow, PatientRow
-from db.patients import PatientRecord, touch
+from db.patients import PatientRecord, to_patient, touch
 from db.studies import Patient
 
 _MOST_ASKED = 500
@@ -85,17 +85,7 @@ def patients_of_id(session: Session, patient_id: str) -> tuple[PatientRecord, ..
         .where(PatientRow.patient_id == patient_id)
         .order_by(PatientRow.issuer)
     )
-    return tuple(
-        PatientRecord(
-            row.id,
-            row.patient_id,
-            row.issuer or None,
-            row.name,
-            row.birth_date,
-            row.sex,
-        )
-        for row in rows
-    )
+    return tuple(to_patient(row) for row in rows)
 
 
 def add_patient(session: Session, patient: Patient) -> str:

@@ -22,7 +22,7 @@ from db.models import (
     SeriesRow,
     StudyRow,
 )
-from db.patients import PatientRecord
+from db.patients import PatientRecord, to_patient
 
 _MOST_ASKED = 500
 
@@ -110,17 +110,7 @@ def followed_patients(session: Session) -> tuple[PatientRecord, ...]:
         .where(or_(PatientRow.id.in_(results), PatientRow.id.in_(historical)))
         .order_by(PatientRow.search_key, PatientRow.id)
     )
-    return tuple(
-        PatientRecord(
-            row.id,
-            row.patient_id,
-            row.issuer or None,
-            row.name,
-            row.birth_date,
-            row.sex,
-        )
-        for row in rows
-    )
+    return tuple(to_patient(row) for row in rows)
 
 
 def _outline(row: OutlineRow) -> Outline:

@@ -66,7 +66,7 @@ def get_patient(session: Session, patient_key: str) -> PatientRecord:
     row = session.get(PatientRow, patient_key)
     if row is None:
         raise MetiaError("not-found", "There is no patient of this id.")
-    return _record(row)
+    return to_patient(row)
 
 
 def key_of_study(session: Session, study_uid: str) -> str:
@@ -241,7 +241,7 @@ def _summary(
     row: PatientRow, visits: int, first: str | None, last: str | None
 ) -> PatientSummary:
     return PatientSummary(
-        **vars(_record(row)),
+        **vars(to_patient(row)),
         visit_count=visits,
         first_visit=first,
         last_visit=last,
@@ -249,7 +249,8 @@ def _summary(
     )
 
 
-def _record(row: PatientRow) -> PatientRecord:
+def to_patient(row: PatientRow) -> PatientRecord:
+    """Copy a row into what leaves this package."""
     return PatientRecord(
         row.id, row.patient_id, row.issuer or None, row.name, row.birth_date, row.sex
     )
