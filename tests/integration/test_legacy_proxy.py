@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import httpx
-import pytest
 
 from segmentation.cli.stack_files import write_proxy_configuration
 from segmentation.cli.up import free_port
+from tests.nginx_server import require_nginx, running_nginx
 
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 ROUTES = [
     ("POST", "/segmentation/1.2.3"),
     ("POST", "/rename-roi"),
@@ -66,8 +62,7 @@ class _Api(BaseHTTPRequestHandler):
 
 @contextmanager
 def door(folder: Path, wait_s: float | None, *, api: bool = True) -> Iterator[str]:
-    if NGINX is None:
-        pytest.skip("nginx is not installed; `make setup` installs it")
+    require_nginx()
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Api)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -87,21 +82,10 @@ def door(folder: Path, wait_s: float | None, *, api: bool = True) -> Iterator[st
         secure=False,
         legacy_wait_s=wait_s,
     )
-    process = subprocess.Popen(
-        [NGINX, "-e", "stderr", "-c", str(folder / "nginx.conf"), "-g", "daemon off;"],
-        stdout=subprocess.DEVNULL,
-    )
     try:
-        for _ in range(100):
-            try:
-                httpx.get(f"http://{listen}/login", trust_env=False)
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        yield f"http://{listen}"
+        with running_nginx(folder / "nginx.conf", listen) as address:
+            yield address
     finally:
-        process.terminate()
-        process.wait(10)
         server.shutdown()
         thread.join()
         server.server_close()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,14 +10,12 @@ import pytest
 
 from segmentation.cli.stack_files import write_proxy_configuration
 from segmentation.cli.up import free_port
-
-NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
+from tests.nginx_server import require_nginx, running_nginx
 
 
 @pytest.fixture
 def door(tmp_path: Path) -> Iterator[str]:
-    if NGINX is None:
-        pytest.skip("nginx is not installed; `make setup` installs it")
+    require_nginx()
     listen = f"127.0.0.1:{free_port()}"
     configuration = tmp_path / "nginx.conf"
     (tmp_path / "viewer").mkdir()
@@ -36,21 +31,8 @@ def door(tmp_path: Path) -> Iterator[str]:
         run_dir=tmp_path / "run",
         secure=True,
     )
-    process = subprocess.Popen(
-        [NGINX, "-e", "stderr", "-c", str(configuration), "-g", "daemon off;"],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(100):
-            try:
-                httpx.get(f"http://{listen}/login", trust_env=False)
-                break
-            except httpx.ConnectError:
-                time.sleep(0.05)
-        yield f"http://{listen}"
-    finally:
-        process.terminate()
-        process.wait(10)
+    with running_nginx(configuration, listen) as address:
+        yield address
 
 
 def test_the_api_that_is_down_is_a_problem_to_try_again(door: str) -> None:
@@ -87,12 +69,14 @@ def test_the_configuration_is_its_owners_alone(door: str, tmp_path: Path) -> Non
     assert "proto=https" in (tmp_path / "nginx.conf").read_text("utf-8")
 
 
-def test_a_correction_may_be_larger_than_other_requests(door: str) -> None:
+def test_corrections_and_checkpoints_may_be_larger_than_other_requests(door: str) -> None:
     correction = f"{door}/api/v1/results/{'0' * 32}/corrections"
     for address, size, status in (
         (f"{door}/api/v1/jobs", 1_500_000, 413),
         (correction, 1_500_000, 503),  # let through to the API, which is down
         (correction, 9_000_000, 413),
+        (f"{door}/api/v1/models", 12_000_000, 503),
+        (f"{door}/api/v1/models/x", 1_500_000, 413),
     ):
         answer = httpx.post(address, content=bytes(size), trust_env=False)
         assert answer.status_code == status
