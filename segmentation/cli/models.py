@@ -60,19 +60,7 @@ def list_models(as_json: bool) -> None:
     registry = _registry()
     folders, default = registry.models(), _default_name(registry)
     if as_json:
-        rows = [
-            {
-                "name": folder.identity.name,
-                "version": folder.identity.version,
-                "sha256": folder.identity.sha256,
-                "kind": folder.manifest.kind,
-                "task": folder.manifest.task.id,
-                "description": folder.manifest.description,
-                "demonstration": folder.identity.demonstration,
-                "is_default": folder.identity.name == default,
-            }
-            for folder in folders
-        ]
+        rows = [folder.summary(default) for folder in folders]
         click.echo(json.dumps({"models": rows}, indent=2))
     else:
         for folder in folders:

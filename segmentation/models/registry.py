@@ -89,6 +89,19 @@ class ModelFolder:
         )
         return cls(path=path, manifest=manifest, identity=identity)
 
+    def summary(self, default_name: str) -> dict[str, object]:
+        """Say what it is in a line of a list; `default_name` is the one used now."""
+        return {
+            "name": self.identity.name,
+            "version": self.identity.version,
+            "sha256": self.identity.sha256,
+            "kind": self.manifest.kind,
+            "task": self.manifest.task.id,
+            "description": self.manifest.description,
+            "demonstration": self.identity.demonstration,
+            "is_default": self.identity.name == default_name,
+        }
+
     def read(self, name: str) -> bytes:
         """Return the content of a listed file, after comparing it with its hash.
 

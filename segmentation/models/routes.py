@@ -75,7 +75,7 @@ def show_models() -> dict[str, Any]:
     """List the models that jobs may ask for."""
     default = _default_name()
     return {
-        "models": [_model(folder, default) for folder in services().models.models()]
+        "models": [folder.summary(default) for folder in services().models.models()]
     }
 
 
@@ -86,7 +86,7 @@ def show_model(name: str) -> dict[str, Any]:
     """Give everything the manifest of a model states."""
     folder = _folder(name)
     stated = folder.manifest.model_dump(mode="json")
-    return {**stated, **_model(folder, _default_name())}
+    return {**stated, **folder.summary(_default_name())}
 
 
 @blueprint.route("/models/<name>/verify", methods=["POST"])
@@ -97,7 +97,7 @@ def verify_model(name: str) -> dict[str, Any]:
     """Compare a model's files with their hashes; a difference is an error."""
     folder = _folder(name)
     folder.verify()
-    return _model(folder, _default_name())
+    return folder.summary(_default_name())
 
 
 @blueprint.route("/models/<name>/promote", methods=["POST"])
@@ -111,7 +111,7 @@ def promote(name: str) -> dict[str, Any]:
     promote_folder(
         context.engine, folder, actor=principal().name, request_id=request_id()
     )
-    return _model(folder, name)
+    return folder.summary(name)
 
 
 @blueprint.route("/model-rollback", methods=["POST"])
@@ -128,7 +128,7 @@ def rollback() -> dict[str, Any]:
         actor=principal().name,
         request_id=request_id(),
     )
-    return _model(context.models.get(model.name), model.name)
+    return context.models.get(model.name).summary(model.name)
 
 
 @blueprint.route("/models", methods=["POST"])
@@ -172,7 +172,7 @@ def import_model(asked: dict[str, Any]) -> dict[str, Any]:
             details={"name": folder.identity.name, "version": folder.identity.version},
             request_id=request_id(),
         )
-    return _model(folder, _default_name())
+    return folder.summary(_default_name())
 
 
 def _folder(name: str) -> ModelFolder:
@@ -232,13 +232,3 @@ def _default_name() -> str:
         if not error.code.startswith("model-"):
             raise
         return ""
-
-
-def _model(folder: ModelFolder, default: str) -> dict[str, Any]:
-    return {
-        **vars(folder.identity),
-        "kind": folder.manifest.kind,
-        "task": folder.manifest.task.id,
-        "description": folder.manifest.description,
-        "is_default": folder.identity.name == default,
-    }
