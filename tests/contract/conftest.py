@@ -1,5 +1,10 @@
-"""Makes the databases of ``database_fixtures`` known to the contract suites."""
+"""What the contract suites stand on: both kinds of database, and of archive."""
 
+from pathlib import Path
+
+import pytest
+
+from orthanc.archive import Archive
 from tests.contract.database_fixtures import (
     database_kind,
     database_url,
@@ -9,6 +14,8 @@ from tests.contract.database_fixtures import (
     settings,
     sqlite_template,
 )
+from tests.fake_archive import FakeArchive
+from tests.security.application import make_empty_database
 
 __all__ = [
     "database_kind",
@@ -19,3 +26,18 @@ __all__ = [
     "settings",
     "sqlite_template",
 ]
+
+
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give a database file to copy for each application."""
+    return make_empty_database(tmp_path_factory.mktemp("empty"))
+
+
+@pytest.fixture(params=["fake", "orthanc"])
+def either_archive(request: pytest.FixtureRequest) -> Archive:
+    """Give an archive in memory, then a real Orthanc."""
+    if request.param == "fake":
+        return FakeArchive()
+    archive: Archive = request.getfixturevalue("orthanc").archive(retries=1)
+    return archive

@@ -20,20 +20,12 @@ from segmentation.dicom.imports import read_import
 from segmentation.dicom.seg import segments_as_labels
 from tests.fake_archive import FakeArchive
 from tests.reader_edits import Desk, make_desk
-from tests.security.application import Application, make_empty_database
+from tests.security.application import Application
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    return make_empty_database(tmp_path_factory.mktemp("exchange"))
-
-
-@pytest.fixture(params=["fake", "orthanc"])
-def desk(request, tmp_path, empty_database) -> Desk:
-    archive = FakeArchive()
-    if request.param == "orthanc":
-        archive = request.getfixturevalue("orthanc").archive(retries=1)
-    return make_desk(Application(tmp_path, empty_database), archive)
+@pytest.fixture
+def desk(either_archive, tmp_path, empty_database) -> Desk:
+    return make_desk(Application(tmp_path, empty_database), either_archive)
 
 
 @pytest.fixture

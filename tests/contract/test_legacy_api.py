@@ -29,7 +29,7 @@ from segmentation.jobs import Fence, JobQueue
 from segmentation.legacy import waiting
 from tests.fake_archive import FakeArchive
 from tests.reader_edits import Desk, make_desk
-from tests.security.application import Application, Browser, make_empty_database
+from tests.security.application import Application, Browser
 from tests.small_series import make_series
 
 SAME_ORIGIN = {"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}
@@ -45,23 +45,15 @@ LESION = {
 }
 
 
-@pytest.fixture(scope="module")
-def empty_database(tmp_path_factory):
-    return make_empty_database(tmp_path_factory.mktemp("legacy"))
-
-
 def make_application(folder, empty_database, **settings: Any) -> Application:
     return Application(
         folder, empty_database, **({"legacy_api": True, "legacy_wait_s": 20} | settings)
     )
 
 
-@pytest.fixture(params=["fake", "orthanc"])
-def desk(request, tmp_path, empty_database) -> Desk:
-    archive = FakeArchive()
-    if request.param == "orthanc":
-        archive = request.getfixturevalue("orthanc").archive(retries=1)
-    return make_desk(make_application(tmp_path, empty_database), archive)
+@pytest.fixture
+def desk(either_archive, tmp_path, empty_database) -> Desk:
+    return make_desk(make_application(tmp_path, empty_database), either_archive)
 
 
 @pytest.fixture

@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from errors import MetiaError
-from segmentation.cli.main import COMMANDS, main
+from segmentation.cli.main import COMMANDS
 from settings import VERSION, get_settings
+from tests.command_line import command_line
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,11 +25,7 @@ def metia(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
     get_settings.cache_clear()
 
-    def run(*arguments):
-        code = int(main(list(arguments)))
-        shown = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
-
+    run = command_line(capsys)
     yield run
     get_settings.cache_clear()
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,18 +20,17 @@ from db.engine import Engine, make_engine, reading
 from db.schema import upgrade
 from errors import MetiaError
 from orthanc.gateway import OrthancArchive
-from segmentation.cli.main import main
 from segmentation.exports.fhir import bundle
 from segmentation.exports.report import report
 from segmentation.exports.sources import load_patient
 from segmentation.exports.tables import make_tables
 from segmentation.exports.xlsx import workbook
 from settings import get_settings
+from tests.command_line import Run, command_line
 from tests.course_patients import record_case
 from tests.exported_patients import PATIENT_ID, StoredVisit, put_visit
 from tests.fake_archive import FakeArchive
 
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "docs" / "examples" / "rano").glob("*.json"))
 SCHEMA = ROOT / "tests" / "fhir" / "fhir-r4-subset.schema.json"
@@ -66,12 +64,7 @@ def stored(
 def metia(capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the command line inside this process."""
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        code = int(main([str(argument) for argument in arguments]))
-        shown = capsys.readouterr()
-        return subprocess.CompletedProcess([], code, shown.out, shown.err)
-
-    return run
+    return command_line(capsys)
 
 
 def _all_formats() -> list[str]:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -15,11 +14,9 @@ from db import audit
 from db.engine import Engine, database_time, make_engine, transaction
 from db.models import PatientRow
 from db.patients import find_patients
-from segmentation.cli.main import main
 from settings import get_settings
+from tests.command_line import Run, command_line
 from tests.contract.sample_rows import add_patient, visit_uid
-
-Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -34,11 +31,7 @@ def metia(
     monkeypatch.setenv("METIA_ARCHIVE_RETRIES", "0")
     get_settings.cache_clear()
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        code = int(main(list(arguments)))
-        shown = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
-
+    run = command_line(capsys)
     assert run("db", "upgrade").returncode == 0
     yield run
     get_settings.cache_clear()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from pathlib import Path
 
 import nibabel as nib
@@ -13,8 +12,8 @@ import pytest
 
 from db.audit import entries
 from db.engine import make_engine, reading
-from segmentation.cli.main import main
 from settings import get_settings
+from tests.command_line import command_line
 from tests.foreign_checkpoints import original_checkpoint, plain_network
 
 
@@ -27,11 +26,7 @@ def metia(tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
     get_settings.cache_clear()
 
-    def run(*arguments: object) -> subprocess.CompletedProcess[str]:
-        code = int(main([str(argument) for argument in arguments]))
-        shown = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
-
+    run = command_line(capsys)
     assert run("db", "upgrade").returncode == 0
     yield run
     get_settings.cache_clear()

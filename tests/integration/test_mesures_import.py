@@ -23,10 +23,10 @@ from db.outlines import followed_patients
 from db.patients import find_patients
 from db.studies import Patient, Series, Study, upsert_study
 from errors import MetiaError
-from segmentation.cli.main import main
 from segmentation.legacy import old_database
 from segmentation.legacy.importing import import_measures
 from settings import get_settings
+from tests.command_line import command_line
 from tests.contract import database_fixtures
 
 database_kind = database_fixtures.database_kind
@@ -382,11 +382,7 @@ def metia(
     monkeypatch.delenv("METIA_DATABASE_URL", raising=False)
     get_settings.cache_clear()
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        code = int(main(list(arguments)))
-        shown = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, code, shown.out, shown.err)
-
+    run = command_line(capsys)
     assert run("db", "upgrade").returncode == 0
     yield run
     get_settings.cache_clear()
