@@ -69,7 +69,9 @@ def test_the_configuration_is_its_owners_alone(door: str, tmp_path: Path) -> Non
     assert "proto=https" in (tmp_path / "nginx.conf").read_text("utf-8")
 
 
-def test_corrections_and_checkpoints_may_be_larger_than_other_requests(door: str) -> None:
+def test_corrections_and_checkpoints_may_be_larger_than_other_requests(
+    door: str,
+) -> None:
     correction = f"{door}/api/v1/results/{'0' * 32}/corrections"
     for address, size, status in (
         (f"{door}/api/v1/jobs", 1_500_000, 413),
