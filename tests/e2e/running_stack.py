@@ -16,7 +16,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -90,17 +90,25 @@ class RunningStack:
         assert state["state"] == "succeeded", state
         return self.results(study_uid)[0]
 
-    @contextmanager
-    def worker_held(self) -> Iterator[None]:
+    def worker_held(self) -> AbstractContextManager[None]:
         """Stop the worker's process meanwhile: jobs are taken in, but wait."""
-        pid = self._worker_pid()
+        return self._held("segmentation.worker")
+
+    def archive_held(self) -> AbstractContextManager[None]:
+        """Stop Orthanc meanwhile: a job that runs waits for its images."""
+        return self._held("orthanc.json")
+
+    @contextmanager
+    def _held(self, in_command: str) -> Iterator[None]:
+        pid = self._pid(in_command)
         os.kill(pid, signal.SIGSTOP)
         try:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
 
-    def _worker_pid(self) -> int:
+    def _pid(self, in_command: str) -> int:
+        """Find the process of this system whose command line holds a text."""
         mark = f"METIA_DATA_DIR={self.data_dir}".encode()
         for process in Path("/proc").iterdir():
             if not process.name.isdigit():
@@ -110,9 +118,9 @@ class RunningStack:
                 ours = mark in (process / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if ours and b"segmentation.worker" in command:
+            if ours and in_command.encode() in command:
                 return int(process.name)
-        raise AssertionError("the worker does not run")
+        raise AssertionError(f"nothing runs with {in_command} in its command line")
 
     def _log_in(self, name: str, password: str) -> None:
         client = httpx.Client(base_url=self.url, timeout=60, trust_env=False)

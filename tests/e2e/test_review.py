@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from io import BytesIO
 from typing import Any
 
@@ -531,23 +532,23 @@ def test_a_lesion_is_gone_to_before_its_outline_is_there(
 def test_a_running_job_is_cancelled(stack: RunningStack, open_page: OpenPage) -> None:
     viewer = open_page()
     viewer.open_study(studies.ENHANCED.uid)
-    viewer.press()
 
-    def runs() -> bool:
-        states = [job["state"] for job in stack.jobs(studies.ENHANCED.uid)]
-        assert not {"succeeded", "failed"} & set(states), "it is not over yet"
-        return "running" in states
+    def newest() -> str | None:
+        return next((job["state"] for job in stack.jobs(studies.ENHANCED.uid)), None)
 
-    _until(runs, "it runs")
-    with stack.worker_held():
-        state = stack.jobs(studies.ENHANCED.uid)[0]["state"]
-        assert state == "running", state
+    with ExitStack() as released:
+        # The archive is held before the job may begin: it can't be over too soon.
+        with stack.worker_held():
+            viewer.press()
+            _until(lambda: newest() == "queued", "it waits")
+            released.enter_context(stack.archive_held())
+        _until(lambda: newest() == "running", "it runs")
         expect(viewer.part("cancel")).to_be_enabled(timeout=WAIT_MS)
         viewer.part("cancel").click()
         expect(viewer.part("cancel")).to_have_text("Cancelling …", timeout=WAIT_MS)
         viewer.picture("31-cancelling")
     expect(viewer.part("cancelled")).to_be_visible(timeout=WAIT_MS)
-    assert stack.jobs(studies.ENHANCED.uid)[0]["state"] == "cancelled"
+    assert newest() == "cancelled"
     viewer.wait_for_run_button()
 
 
