@@ -119,6 +119,7 @@ def test_a_painted_lesion_has_its_volume_and_brightness() -> None:
         diameter_spread=0.0,
         ring_share=0.0,
         patchy_share=0.0,
+        haemorrhagic_share=0.0,
         oedema_share=0.0,
         faint_share=0.0,
         level=(2.0, 2.0),
@@ -138,6 +139,60 @@ def test_a_painted_lesion_has_its_volume_and_brightness() -> None:
         assert bool((image[target == 0] == 100).all())
     assert np.median(levels) == pytest.approx(200, rel=0.05)
     assert 0.8 < np.median(ratios) < 1.3
+
+
+@pytest.mark.parametrize("kind", ["ring", "patchy", "haemorrhagic", "solid"])
+def test_every_kind_of_lesion_looks_like_itself(kind: str) -> None:
+    shares = dict.fromkeys(["ring", "patchy", "haemorrhagic"], 0.0)
+    settings = LesionParameters(
+        median_diameter_mm=16.0,
+        diameter_spread=0.0,
+        oedema_share=0.0,
+        faint_share=0.0,
+        level=(1.4, 1.4),
+        **{f"{name}_share": float(name == kind) for name in shares},
+    )
+    inside = torch.ones((40, 40, 40), dtype=torch.bool)
+    place = torch.zeros_like(inside)
+    place[20, 20, 20] = True
+    spans = []
+    for seed in range(8):
+        image = torch.full((40, 40, 40), 100.0)
+        target = torch.zeros_like(image)
+        canvas = Canvas(image, target, inside, inside, [(1.0, place)], 100.0)
+        (lesion,) = paint_lesions(Draw((seed,), CPU), canvas, settings, 1)
+        assert lesion.kind == kind
+        within = image[target == 1]
+        spans.append((float(within.quantile(0.05)), float(within.quantile(0.95))))
+    darkest, brightest = np.median(spans, axis=0)
+    assert (darkest < 110) == (kind != "solid")
+    assert (brightest > 165) == (kind == "haemorrhagic")
+
+
+def test_lesions_prefer_the_back_of_the_brain(pack: Path) -> None:
+    def share_in_front(weight: float) -> float:
+        made = generator(
+            pack,
+            lesions={
+                "front_weight": weight,
+                "cerebellum_share": 0,
+                "none_share": 0,
+                "median_diameter_mm": 2,
+                "diameter_spread": 0,
+                "count_decay": 0.05,
+            },
+            background_share=0,
+            acquisition={"slab_share": 0},
+        )
+        rows = [
+            lesion.centre[1] / head.image.shape[1]
+            for head in map(made.make, range(12))
+            for lesion in head.lesions
+        ]
+        assert len(rows) > 40
+        return float(np.mean(np.array(rows) < 0.5))
+
+    assert share_in_front(0.0) < 0.1 < share_in_front(1.0)
 
 
 def test_a_vessel_is_as_thick_as_it_should_be() -> None:

@@ -37,7 +37,7 @@ class PaintedLesion:
     diameter_mm : float
         Mean diameter before deformation.
     kind : str
-        ``solid``, ``ring`` or ``patchy``.
+        ``solid``, ``ring``, ``patchy`` or ``haemorrhagic``.
     """
 
     centre: tuple[float, float, float]
@@ -192,7 +192,22 @@ def _inside(
         wall_there = wall * (1 + 0.35 * draw.smooth(shape, max(3.0, diameter * 0.3)))
         core = (0.5 - (distance + wall_there.clamp(min=0.8)) / 1.2).clamp(0, 1)
         return value * (1 - core) + draw.uniform(0.25, 1.0) * core, "ring"
-    if diameter > 6 and kind < parameters.ring_share + parameters.patchy_share:
-        patches = torch.sigmoid(4 * draw.smooth(shape, max(diameter * 0.25, 2.0)))
-        return value * (1 - patches) + draw.uniform(0.5, 1.2) * patches, "patchy"
+    kind -= parameters.ring_share
+    if diameter > 6 and 0 <= kind < parameters.patchy_share:
+        return _mottled(draw, value, diameter, draw.uniform(0.5, 1.2)), "patchy"
+    kind -= parameters.patchy_share
+    if diameter > 6 and 0 <= kind < parameters.haemorrhagic_share:
+        # Methaemoglobin is bright without contrast agent, fresh and old blood dark.
+        bright = torch.full_like(value, draw.uniform(1.6, 3.0))
+        blood = _mottled(draw, bright, diameter, draw.uniform(0.2, 0.5))
+        return _mottled(draw, value, diameter, blood), "haemorrhagic"
     return value, "solid"
+
+
+def _mottled(
+    draw: Draw, value: Tensor, diameter: float, other: Tensor | float
+) -> Tensor:
+    """Replace patches of a lesion by another brightness."""
+    length = max(diameter * 0.25, 2.0)
+    patches = torch.sigmoid(4 * draw.smooth(value.shape, length))
+    return value * (1 - patches) + other * patches

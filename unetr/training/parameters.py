@@ -112,10 +112,14 @@ class LesionParameters(Configuration):
     junction_share, cerebellum_share : float
         Placed at the grey-white junction, in the cerebellum; the rest anywhere in the
         brain.
+    front_weight : float
+        Density of lesions in the front 60 % of the brain (but for the cerebellum) over
+        that behind it. This and the cerebellum's share follow published counts of
+        metastases of breast and lung cancer on the MNI grid.
     level, faint_level, faint_share : Range, Range, float
         Brightness of what enhances, and of the faint ones.
-    ring_share, patchy_share : float
-        Of the lesions large enough for it.
+    ring_share, patchy_share, haemorrhagic_share : float
+        Of the lesions large enough for it; the rest is solid.
     oedema_share : float
     """
 
@@ -126,12 +130,14 @@ class LesionParameters(Configuration):
     diameter_spread: Annotated[float, Field(ge=0, le=2)] = 0.65
     diameter_mm: Range = (2.0, 40.0)
     junction_share: Share = 0.6
-    cerebellum_share: Share = 0.13
+    cerebellum_share: Share = 0.18
+    front_weight: Share = 0.65
     level: Range = (1.3, 2.6)
     faint_level: Range = (1.15, 1.35)
     faint_share: Share = 0.1
     ring_share: Share = 0.5
     patchy_share: Share = 0.15
+    haemorrhagic_share: Share = 0.08
     oedema_share: Share = 0.55
 
 

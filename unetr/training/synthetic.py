@@ -38,7 +38,8 @@ CLIP = (0.0, 5.0)
 CPU = torch.device("cpu")
 NECK_SHARE = 0.35
 """Lowest part of a real image, in which no lesion is painted: face and neck."""
-
+FRONT_SHARE = 0.6
+"""Of the brain's length."""
 SKULL_MM = 14.0
 """Scalp and skull of a real image; brightness then parts brain from bone."""
 
@@ -178,20 +179,42 @@ def _choose(draw: Draw, heads: Sequence[PackedHead]) -> PackedHead:
 
 
 def _canvas(anatomy: Anatomy, target: Tensor, settings: LesionParameters) -> Canvas:
-    junction = anatomy.grey & dilate(anatomy.white)
+    junction = anatomy.grey & dilate(anatomy.white) & ~anatomy.cerebellum
     rest = 1 - settings.junction_share - settings.cerebellum_share
+    front = _front(anatomy.brain)
     return Canvas(
         image=anatomy.image,
         target=target,
         inside=anatomy.intracranial,
         brain=anatomy.brain,
         pools=[
-            (settings.junction_share, junction & ~anatomy.cerebellum),
             (settings.cerebellum_share, anatomy.cerebellum),
-            (max(rest, 0.01), anatomy.brain),
+            *_parted(settings.junction_share, junction, front, settings.front_weight),
+            *_parted(max(rest, 0.01), anatomy.brain, front, settings.front_weight),
         ],
         reference=anatomy.reference,
     )
+
+
+def _front(brain: Tensor) -> Tensor:
+    """Mark the front of the brain; rows run from the forehead to the back."""
+    rows = torch.nonzero(brain.any(dim=2).any(dim=0))[:, 0]
+    border = rows.min() + FRONT_SHARE * (rows.max() - rows.min())
+    places = torch.arange(brain.shape[1], device=brain.device)
+    return (places < border)[None, :, None]
+
+
+def _parted(
+    share: float, pool: Tensor, front: Tensor, front_weight: float
+) -> list[tuple[float, Tensor]]:
+    """Part a pool so that the front gets `front_weight` of the density behind."""
+    parts = (pool & front, pool & ~front)
+    weights = (float(parts[0].sum()) * front_weight, float(parts[1].sum()))
+    whole = max(sum(weights), 1.0)
+    return [
+        (share * weight / whole, part)
+        for weight, part in zip(weights, parts, strict=True)
+    ]
 
 
 def _finish(
