@@ -143,15 +143,14 @@ def test_a_painted_lesion_has_its_volume_and_brightness() -> None:
 
 @pytest.mark.parametrize("kind", ["ring", "patchy", "haemorrhagic", "solid"])
 def test_every_kind_of_lesion_looks_like_itself(kind: str) -> None:
-    shares = dict.fromkeys(["ring", "patchy", "haemorrhagic"], 0.0)
+    shares = ("ring", "patchy", "haemorrhagic")
     settings = LesionParameters(
         median_diameter_mm=16.0,
         diameter_spread=0.0,
         oedema_share=0.0,
         faint_share=0.0,
         level=(1.4, 1.4),
-        **{f"{name}_share": float(name == kind) for name in shares},
-    )
+    ).model_copy(update={f"{name}_share": float(name == kind) for name in shares})
     inside = torch.ones((40, 40, 40), dtype=torch.bool)
     place = torch.zeros_like(inside)
     place[20, 20, 20] = True
