@@ -1,14 +1,13 @@
-"""The steps of a job's life, each one statement or one update guarded by the fence.
+"""The steps of a job's life once it was taken, each guarded by the fence.
 
-A worker is known by a ``Fence``: job, attempt and owner. Whoever holds an older one
-(stopped, cut off, presumed dead) gets ``job-superseded`` and changes nothing. All
-functions take a writing ``Session`` and the shared time ``now``
-(``db.engine.database_time``), never the clock of the host that calls.
+How it is taken is in ``db.job_claims``. A worker is known by a ``Fence``: job, attempt
+and owner. Whoever holds an older one (stopped, cut off, presumed dead) gets
+``job-superseded`` and changes nothing. All functions take a writing ``Session`` and the
+shared time ``now`` (``db.engine.database_time``), never the clock of the host.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,11 +15,11 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, case, null, or_, select, update
 from sqlalchemy.orm import Session
 
-from db.jobs import QUEUED, RUNNING, Job, get_job, to_job
+from db.jobs import RUNNING, Job, get_job, to_job
 from db.models import JobRow
 from errors import MetiaError
 
-_LONGEST_WAIT = timedelta(minutes=2)
+LONGEST_WAIT = timedelta(minutes=2)
 """No caller of `put_back` may ask for more."""
 
 
@@ -31,50 +30,6 @@ class Fence:
     job_id: str
     attempt: int
     owner: str
-
-
-def claim(
-    session: Session,
-    owner: str,
-    queues: Sequence[str],
-    *,
-    lease: timedelta,
-    now: datetime,
-) -> Job | None:
-    """Take the waiting job of highest priority, and of those the oldest.
-
-    One statement over a partial index: its time does not grow with the jobs waiting or
-    done. Two workers never get one job (SQLite has one writer, PostgreSQL skips what
-    is locked).
-    """
-    candidate = (
-        select(JobRow.id)
-        .where(
-            JobRow.state == QUEUED,
-            JobRow.queue.in_(queues),
-            # Nothing is ever put off for long: a time further ahead was written before
-            # the clock went back.
-            or_(JobRow.not_before <= now, JobRow.not_before > now + _LONGEST_WAIT),
-        )
-        .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
-        .limit(1)
-        .with_for_update(skip_locked=True)
-        .scalar_subquery()
-    )
-    return _update(
-        session,
-        JobRow.id == candidate,
-        state="running",
-        step="waiting",
-        progress=0.0,
-        attempt=JobRow.attempt + 1,
-        owner=owner,
-        lease_until=now + lease,
-        started_at=now,
-        error_code=null(),
-        error_detail=null(),
-        timings_s={},
-    )
 
 
 def recover_expired(
@@ -111,6 +66,7 @@ def recover_expired(
             progress=case((ended, JobRow.progress), else_=0.0),
             lease_until=null(),
             not_before=now,
+            published_at=null(),
             finished_at=case((ended, now), else_=null()),
             error_code=case(
                 (JobRow.cancel_requested, "job-cancelled"),
@@ -261,6 +217,7 @@ def put_back(
         progress=0.0,
         lease_until=null(),
         not_before=not_before,
+        published_at=null(),
         retries=JobRow.retries + (1 if count_retry else 0),
         timings_s={},
         error_code=error_code,
@@ -297,7 +254,7 @@ def request_cancel(session: Session, job_id: str, *, now: datetime) -> Job:
 
 
 def _change(session: Session, job_id: str, **values: Any) -> Job:
-    job = _update(session, JobRow.id == job_id, **values)
+    job = update_job(session, JobRow.id == job_id, **values)
     return job if job is not None else get_job(session, job_id)
 
 
@@ -313,7 +270,7 @@ def _cancelled(now: datetime) -> dict[str, Any]:
 
 
 def _guarded(session: Session, fence: Fence, **values: Any) -> Job:
-    job = _update(
+    job = update_job(
         session,
         and_(
             JobRow.id == fence.job_id,
@@ -335,9 +292,10 @@ def _superseded() -> MetiaError:
     )
 
 
-def _update(
+def update_job(
     session: Session, condition: ColumnElement[bool], **values: Any
 ) -> Job | None:
+    """Change the one job that fulfils `condition`; None where none does."""
     statement = (
         update(JobRow)
         .where(condition)

@@ -201,9 +201,17 @@ def enqueue(
 
 
 def insert_job(
-    session: Session, request: JobRequest, *, max_attempts: int, now: datetime
+    session: Session,
+    request: JobRequest,
+    *,
+    max_attempts: int,
+    now: datetime,
+    published: bool = False,
 ) -> Job:
-    """Add a job; ``conflict`` where an active one of the same key is there already."""
+    """Add a job; ``conflict`` where an active one of the same key is there already.
+
+    `published` says that the caller will tell the broker of it once it is committed.
+    """
     row = JobRow(
         id=uuid.uuid4().hex,
         kind=request.kind,
@@ -217,6 +225,7 @@ def insert_job(
         retries=0,
         max_attempts=max_attempts,
         not_before=now,
+        published_at=now if published else None,
         cancel_requested=False,
         study_uid=request.study_uid,
         series_uid=request.series_uid,

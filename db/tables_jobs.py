@@ -69,11 +69,11 @@ class JobRow(Base):
         ),
         Index(
             "ix_job_waiting",
+            "queue",
             text("priority DESC"),
             "created_at",
             "id",
             # What a claim asks of a row, so that it reads the index alone.
-            "queue",
             "not_before",
             "state",
             sqlite_where=_QUEUED,
@@ -103,6 +103,8 @@ class JobRow(Base):
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     not_before: Mapped[datetime]
+    published_at: Mapped[datetime | None]
+    """When a broker was last told of it; NULL: nobody was since it came to wait."""
     cancel_requested: Mapped[bool]
     study_uid: Mapped[str] = mapped_column(String(64))
     series_uid: Mapped[str | None] = mapped_column(String(64))

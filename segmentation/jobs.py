@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from db import job_life, jobs, workers
+from db import job_claims, job_life, jobs, workers
 from db.engine import Engine, Session, database_time, reading, transaction
 from db.job_life import Fence
 from db.jobs import Job, JobRequest, ups_state
@@ -200,7 +200,7 @@ class JobQueue:
         with transaction(self._engine) as session:
             now = self._clock(session)
             job_life.recover_expired(session, lease=self._lease, now=now)
-            return job_life.claim(session, owner, queues, lease=self._lease, now=now)
+            return job_claims.claim(session, owner, queues, lease=self._lease, now=now)
 
     def heartbeat(
         self,
