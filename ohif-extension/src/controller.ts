@@ -81,12 +81,12 @@ export class Controller {
   /** Start a job for the study that is open. A second press while one runs does nothing. */
   async run(): Promise<void> {
     this.viewer.openPanel();
-    const { studyUid, override } = this.store.get();
+    const { studyUid, override, modelName } = this.store.get();
     if (!studyUid || obstacle(this.store.get())) return;
     const study = this.study;
     this.store.set({ starting: true, problem: null, job: null });
     try {
-      const job = await this.api.start(studyUid, override);
+      const job = await this.api.start(studyUid, override, modelName);
       if (study.signal.aborted) return;
       this.store.set({ starting: false, job });
       await this.follow(job, study.signal, true);
@@ -115,6 +115,12 @@ export class Controller {
     const chosen = this.store.get().series?.chosen ?? null;
     this.store.set({ override: seriesUid === chosen ? null : seriesUid });
     if (seriesUid) await this.showSeries(seriesUid, this.study.signal);
+  }
+
+  /** Let the next press run another model than the default one. */
+  useModel(name: string): void {
+    const model = this.store.get().models?.find((known) => known.name === name);
+    if (model) this.store.set({ modelName: model.is_default ? null : name });
   }
 
   async show(resultId: string): Promise<void> {

@@ -25,19 +25,19 @@ describe('the client', () => {
     const { api, sent } = client(json(SESSION), json({ models: MODELS }), json(job()));
     await api.session();
     await api.models();
-    await api.start('2.25.1', '2.25.5');
+    await api.start('2.25.1', '2.25.5', 'other');
     expect(header(sent[1], 'X-CSRF-Token')).toBeNull();
     expect(header(sent[2], 'X-CSRF-Token')).toBe('token');
-    expect(JSON.parse(String(sent[2]?.init.body))).toEqual({ study_uid: '2.25.1', series_uid: '2.25.5' });
+    expect(JSON.parse(String(sent[2]?.init.body))).toEqual({ study_uid: '2.25.1', series_uid: '2.25.5', model: 'other' });
   });
 
   it('renews a stale token once', async () => {
     const refused = () => json({ code: 'csrf-failed', title: 't' }, { status: 403 });
     const { api, sent } = client(refused(), json(SESSION), json(job()));
-    await api.start('2.25.1', null);
+    await api.start('2.25.1', null, null);
     expect(sent.map((request) => request.url)).toEqual(['/api/v1/jobs', '/api/v1/session', '/api/v1/jobs']);
     const again = client(refused(), json(SESSION), refused());
-    await expect(again.api.start('2.25.1', null)).rejects.toMatchObject({ code: 'csrf-failed' });
+    await expect(again.api.start('2.25.1', null, null)).rejects.toMatchObject({ code: 'csrf-failed' });
   });
 
   it('asks whether a job has changed since', async () => {

@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, it, vi } from 'vitest';
 import { localProblem } from '../src/api/problem';
 import type { Result } from '../src/api/types';
-import { INITIAL, obstacle } from '../src/state/state';
+import { INITIAL, modelToRun, obstacle } from '../src/state/state';
 import { problem, setUp } from './fakes';
 import { job, MODELS, result, SERIES, SESSION, STUDY } from './fixtures';
 
@@ -99,7 +99,7 @@ describe('a press', () => {
     await settle();
     void controller.run();
     expect(api.start).toHaveBeenCalledTimes(1);
-    expect(api.start).toHaveBeenCalledWith(STUDY, null);
+    expect(api.start).toHaveBeenCalledWith(STUDY, null, null);
     await settle(1000);
     expect(viewer.showResult).toHaveBeenCalledWith(expect.objectContaining({ id: 'new' }));
     expect(viewer.goTo).toHaveBeenCalledWith(expect.anything(), expect.objectContaining({ segment_number: 1 }));
@@ -117,9 +117,28 @@ describe('a press', () => {
     expect(viewer.showSeries).toHaveBeenLastCalledWith('2.25.3');
     void controller.run();
     await settle();
-    expect(api.start).toHaveBeenCalledWith(STUDY, '2.25.3');
+    expect(api.start).toHaveBeenCalledWith(STUDY, '2.25.3', null);
     await controller.choose('2.25.5');
     expect(store.get().override).toBeNull();
+  });
+
+  it('takes the model chosen by hand, and keeps it for the next study', async () => {
+    const other = { ...MODELS[0]!, name: 'other', is_default: false };
+    const { api, open, store, controller } = setUp({ api: { models: vi.fn(async () => [...MODELS, other]) } });
+    controller.enter();
+    await settle();
+    expect(modelToRun(store.get())?.name).toBe('m');
+    controller.useModel('unknown');
+    expect(store.get().modelName).toBeNull();
+    controller.useModel('other');
+    open('2.25.77');
+    await settle();
+    expect(modelToRun(store.get())?.name).toBe('other');
+    void controller.run();
+    await settle();
+    expect(api.start).toHaveBeenCalledWith('2.25.77', null, 'other');
+    controller.useModel('m');
+    expect(store.get().modelName).toBeNull();
   });
 
   it('is not possible for a viewer', async () => {

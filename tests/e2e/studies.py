@@ -145,6 +145,7 @@ CORRECTED = Study("corrected", _queue)
 SHARED = Study("shared", _queue)
 LEFT = Study("left", _queue)
 RENAMED = Study("renamed", _odd)
+TWO_MODELS = Study("two models", _queue)
 COURSE = tuple(
     Study(f"course{number + 1}", _course(number), date, "course")
     for number, date in enumerate(("20250110", "20250321", "20250530"))
@@ -161,6 +162,7 @@ ALL = (
     SHARED,
     LEFT,
     RENAMED,
+    TWO_MODELS,
     *COURSE,
 )
 

@@ -31,6 +31,30 @@ def test_two_people_press_and_one_job_runs(
         viewer.wait_for_overlay()
 
 
+def test_two_models_give_two_results_to_choose_from(
+    stack: RunningStack, open_page: OpenPage
+) -> None:
+    study = studies.TWO_MODELS.uid
+    viewer = open_page()
+    viewer.open_study(study)
+    viewer.press()
+    viewer.wait_for_overlay()
+    viewer.part("models").select_option("unetr-seeded")
+    viewer.press()
+    made = viewer.part("results").locator("option")
+    expect(made).to_have_count(2, timeout=WAIT_MS)
+    expect(viewer.part("none")).to_be_visible(timeout=WAIT_MS)
+    viewer.picture("12-two-models")
+    results = {one["model"]["name"]: one for one in stack.results(study)}
+    assert set(results) == {"phantom-threshold", "unetr-seeded"}
+    first = results["phantom-threshold"]
+    viewer.part("results").select_option(first["id"])
+    expect(viewer.part("result")).to_have_attribute("data-result", first["id"])
+    viewer.wait_for_overlay()
+    rows = viewer.part("lesions").locator("tbody > tr[data-status]")
+    expect(rows).to_have_count(len(first["lesions"]))
+
+
 def test_a_waiting_job_survives_a_reload_and_can_be_cancelled(
     stack: RunningStack, open_page: OpenPage
 ) -> None:

@@ -12,7 +12,8 @@ export interface Api {
   logOut(): Promise<void>;
   series(studyUid: string): Promise<StudySeries>;
   models(): Promise<Model[]>;
-  start(studyUid: string, seriesUid: string | null): Promise<Job>;
+  /** Series and model: null where the service shall choose. */
+  start(studyUid: string, seriesUid: string | null, model: string | null): Promise<Job>;
   /** The job, or null where it has not changed since the last call. */
   job(id: string, signal: AbortSignal): Promise<Job | null>;
   activeJob(studyUid: string): Promise<Job | null>;
@@ -65,8 +66,12 @@ export class ApiClient implements Api {
     return (await this.json<{ models: Model[] }>('/models')).models;
   }
 
-  start(studyUid: string, seriesUid: string | null): Promise<Job> {
-    const body = seriesUid ? { study_uid: studyUid, series_uid: seriesUid } : { study_uid: studyUid };
+  start(studyUid: string, seriesUid: string | null, model: string | null): Promise<Job> {
+    const body = {
+      study_uid: studyUid,
+      ...(seriesUid ? { series_uid: seriesUid } : {}),
+      ...(model ? { model } : {}),
+    };
     return this.json('/jobs', { method: 'POST', body });
   }
 

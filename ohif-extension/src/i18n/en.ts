@@ -35,7 +35,7 @@ const en = {
   'series.loading': 'Looking at the series …',
   'model.title': 'Model',
   'model.version': 'version {version}',
-  'model.demonstration': 'Demonstration model: it finds bright balls in synthetic images. Do not use it on patients.',
+  'model.demonstration': 'Demonstration model: it shows how the product works and finds nothing in patients. Do not use it on them.',
   'model.demonstration.short': 'demonstration',
   'step.waiting': 'Waiting for a free worker',
   'step.fetch': 'Fetching the images',

@@ -36,7 +36,7 @@ const fr: Words = {
   'series.loading': 'Examen des séries …',
   'model.title': 'Modèle',
   'model.version': 'version {version}',
-  'model.demonstration': 'Modèle de démonstration : il trouve des boules brillantes dans des images synthétiques. Ne pas l’utiliser sur des patients.',
+  'model.demonstration': 'Modèle de démonstration : il montre le fonctionnement du produit et ne trouve rien chez un patient. Ne pas l’utiliser sur des patients.',
   'model.demonstration.short': 'démonstration',
   'step.waiting': 'En attente d’un calculateur libre',
   'step.fetch': 'Lecture des images',

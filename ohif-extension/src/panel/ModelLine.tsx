@@ -1,18 +1,31 @@
-/** The model a press would run, with a warning where it is only for show. */
-import { defaultModel } from '../state/state';
+/** The model a press would run, to choose where there are several; a warning where it is only for show. */
+import type { Model } from '../api/types';
+import { isActive, modelToRun } from '../state/state';
+import { Choice } from './Choice';
 import type { PartProps } from './context';
 
-export function ModelLine({ state, words }: PartProps) {
-  const model = defaultModel(state);
+export function ModelLine({ state, controller, words }: PartProps) {
+  const model = modelToRun(state);
   if (!model) return null;
+  const models = state.models ?? [];
+  const named = (it: Model) => `${it.name} · ${words.t('model.version', { version: it.version })}`;
   return (
     <div className="metia-field" data-cy="metia-model">
-      <p className="metia-label">
-        {words.t('model.title')}
-        <span className="metia-hint">
-          {model.name} · {words.t('model.version', { version: model.version })}
-        </span>
-      </p>
+      {models.length > 1 ? (
+        <Choice
+          label={words.t('model.title')}
+          name="models"
+          value={model.name}
+          options={models.map((known) => ({ value: known.name, label: named(known) }))}
+          disabled={state.starting || isActive(state.job)}
+          onChoose={(name) => controller.useModel(name)}
+        />
+      ) : (
+        <p className="metia-label">
+          {words.t('model.title')}
+          <span className="metia-hint">{named(model)}</span>
+        </p>
+      )}
       {model.demonstration && (
         <p className="metia-warning" data-cy="metia-demonstration">
           {words.t('model.demonstration')}

@@ -31,6 +31,8 @@ export interface State {
   /** The series the user picked by hand; null: the one the service chose. */
   override: string | null;
   models: Model[] | null;
+  /** The model the user picked by hand, for every study until the mode is left; null: the default. */
+  modelName: string | null;
   /** The job in hand, or the last one of this visit that did not succeed. */
   job: Job | null;
   starting: boolean;
@@ -64,6 +66,7 @@ export const INITIAL: State = {
   series: null,
   override: null,
   models: null,
+  modelName: null,
   job: null,
   starting: false,
   cancelling: false,
@@ -85,7 +88,7 @@ export const INITIAL: State = {
 
 /** What is forgotten when another study is opened. */
 export function freshStudy(studyUid: string | null): Partial<State> {
-  const { session: _session, user: _user, models: _models, ...rest } = INITIAL;
+  const { session: _session, user: _user, models: _models, modelName: _modelName, ...rest } = INITIAL;
   return { ...rest, studyUid };
 }
 
@@ -101,8 +104,11 @@ export function seriesToRun(state: State): SeriesCandidate | null {
   return state.series?.candidates.find((candidate) => candidate.series_uid === uid) ?? null;
 }
 
-export function defaultModel(state: State): Model | null {
-  return state.models?.find((model) => model.is_default) ?? state.models?.[0] ?? null;
+/** The model a press would run. */
+export function modelToRun(state: State): Model | null {
+  const { models, modelName } = state;
+  return models?.find((model) => model.name === modelName)
+    ?? models?.find((model) => model.is_default) ?? models?.[0] ?? null;
 }
 
 export function shownResult(state: State): Result | null {
