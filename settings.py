@@ -9,6 +9,7 @@ with them.
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +23,7 @@ from errors import MetiaError
 ROOT = Path(__file__).resolve().parent
 VERSION = "0.1.0"
 """Version of the code; a part of every result's provenance."""
+_BROKER = re.compile(r"\Z|(rediss?|amqps?)://[^/]")
 RESEARCH_NOTICE = "Research use only. Not a medical device."
 
 
@@ -62,6 +64,9 @@ class Settings(BaseSettings):
     threads: int = Field(0, ge=0)
     """CPU threads of the network (0: all cores the process may use)."""
 
+    broker_url: SecretStr = SecretStr("")
+    """Redis or RabbitMQ, through which Celery delivers jobs (empty: workers poll the
+    database)."""
     job_lease_s: float = Field(30.0, gt=0)
     job_heartbeat_s: float = Field(10.0, gt=0)
     job_max_attempts: int = Field(3, ge=1, le=20)
@@ -70,6 +75,26 @@ class Settings(BaseSettings):
     worker_niceness: int = Field(10, ge=0, le=19)
     """How far the worker gives way to other processes of its machine."""
     worker_queues: Annotated[tuple[str, ...], NoDecode] = ("gpu", "cpu")
+
+    zero_click: bool = False
+    """Queue a job by itself for each new study that matches the rule below."""
+    zero_click_modalities: Annotated[tuple[str, ...], NoDecode] = ("MR",)
+    zero_click_descriptions: Annotated[tuple[str, ...], NoDecode] = ()
+    """Wildcards, one of which the description of study, series or protocol must match;
+    comma separated, as all lists here. Empty: any."""
+    zero_click_body_parts: Annotated[tuple[str, ...], NoDecode] = ()
+    zero_click_stations: Annotated[tuple[str, ...], NoDecode] = ()
+    zero_click_senders: Annotated[tuple[str, ...], NoDecode] = ()
+    """AE titles from which the archive got the images."""
+    zero_click_max_age_days: int = Field(7, ge=0)
+    """Since the study date (0: any age)."""
+    zero_click_limit: int = Field(20, ge=1)
+    """Automatic jobs that wait at most; further studies wait outside the queue."""
+    zero_click_poll_s: float = Field(2.0, gt=0)
+    prefetch_on_open: bool = True
+    """Pull the series of a study that was opened before anyone presses."""
+    prefetch_megabytes: int = Field(256, ge=0)
+    """Images a worker keeps at most ahead of their jobs (0: none are pulled ahead)."""
 
     legacy_api: bool = False
     """Answer the routes of the system that MetIA replaces (for its front end)."""
@@ -81,7 +106,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _read_secret_files(cls, values: Any) -> Any:
-        for name in ("archive_password", "secret_key", "database_url"):
+        for name in ("archive_password", "secret_key", "database_url", "broker_url"):
             path = os.environ.get(f"METIA_{name.upper()}_FILE")
             if path and not values.get(name):
                 try:
@@ -92,7 +117,16 @@ class Settings(BaseSettings):
                     ) from error
         return values
 
-    @field_validator("allowed_hosts", "worker_queues", mode="before")
+    @field_validator(
+        "allowed_hosts",
+        "worker_queues",
+        "zero_click_modalities",
+        "zero_click_descriptions",
+        "zero_click_body_parts",
+        "zero_click_stations",
+        "zero_click_senders",
+        mode="before",
+    )
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):
@@ -114,6 +148,10 @@ class Settings(BaseSettings):
             self.model_dirs = (ROOT / "unetr" / "weights", self.data_dir / "models")
         if self.job_heartbeat_s * 2 > self.job_lease_s:
             raise ValueError("job_heartbeat_s must be at most half of job_lease_s")
+        if not _BROKER.match(self.broker_url.get_secret_value()):
+            raise ValueError(
+                "broker_url must begin with redis://, rediss://, amqp:// or amqps://"
+            )
         if self.archive_password.get_secret_value() in {"orthanc", "changeme"}:
             raise ValueError("archive_password is a well-known default; choose another")
         return self

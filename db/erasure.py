@@ -35,6 +35,7 @@ from db.models import (
     JobRow,
     LesionRow,
     LinkDecisionRow,
+    OpenedStudyRow,
     OutlineRow,
     PatientRow,
     RegistrationRow,
@@ -290,4 +291,8 @@ def _study_removals(study_uids: Sequence[str]) -> list[tuple[type[Base], Delete]
         (ResultRow, delete(ResultRow).where(ResultRow.series_uid.in_(series))),
         (SeriesRow, delete(SeriesRow).where(SeriesRow.study_uid.in_(study_uids))),
         (StudyRow, delete(StudyRow).where(StudyRow.study_uid.in_(study_uids))),
+        (
+            OpenedStudyRow,
+            delete(OpenedStudyRow).where(OpenedStudyRow.study_uid.in_(study_uids)),
+        ),
     ]

@@ -9,6 +9,7 @@ came later stands last, where ``ALTER TABLE`` puts it.
 
 from __future__ import annotations
 
+from db.tables_ahead import ArrivalFeedRow, ArrivalRow, OpenedStudyRow
 from db.tables_archive import (
     ModelRow,
     PatientRow,
@@ -39,6 +40,8 @@ __all__ = [
     "ERASED",
     "JOB_STATES",
     "ROLES",
+    "ArrivalFeedRow",
+    "ArrivalRow",
     "AssessmentRow",
     "AuditRow",
     "Base",
@@ -49,6 +52,7 @@ __all__ = [
     "LesionRow",
     "LinkDecisionRow",
     "ModelRow",
+    "OpenedStudyRow",
     "OutlineRow",
     "PatientRow",
     "PromotionRow",

@@ -38,6 +38,22 @@ class SeriesHeader:
 
 
 @dataclass(frozen=True)
+class SeriesListing:
+    """What the archive lists of a series, to be compared with an earlier listing.
+
+    Attributes
+    ----------
+    instances : tuple of str
+        One text for each instance, another one as soon as its file is another.
+    size_bytes : int
+        Of all its files.
+    """
+
+    instances: tuple[str, ...]
+    size_bytes: int
+
+
+@dataclass(frozen=True)
 class StoreReceipt:
     """What became of a stored object.
 
@@ -88,6 +104,9 @@ class Archive(Protocol):
 
         Raises ``series-not-stable`` after `timeout_s`, or when `cancelled` turns true.
         """
+
+    def list_series(self, study_uid: str, series_uid: str) -> SeriesListing:
+        """List a series: equal listings mean that ``fetch_series`` gives the same."""
 
     def fetch_series(
         self, study_uid: str, series_uid: str, progress: Progress | None = None

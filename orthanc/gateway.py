@@ -20,7 +20,13 @@ from pydicom.dataset import Dataset
 
 from errors import MetiaError
 from orthanc import dicomweb
-from orthanc.archive import Progress, SeriesHeader, StoreReceipt, is_own
+from orthanc.archive import (
+    Progress,
+    SeriesHeader,
+    SeriesListing,
+    StoreReceipt,
+    is_own,
+)
 from orthanc.connection import Connection, Limits, incomplete, unexpected
 from orthanc.listing import (
     ListedInstance,
@@ -149,6 +155,20 @@ class OrthancArchive:
                     "series-not-stable", "Images of the study are still arriving."
                 )
             time.sleep(min(_POLL_STABLE_S, left_s))
+
+    def list_series(self, study_uid: str, series_uid: str) -> SeriesListing:
+        """List a series: equal listings mean that ``fetch_series`` gives the same.
+
+        Raises
+        ------
+        MetiaError
+            ``study-not-found``, ``series-not-found`` and the ``archive-*`` codes.
+        """
+        listed = self._list_instances(self._series(study_uid, series_uid)["ID"])
+        return SeriesListing(
+            tuple(f"{item.orthanc_id} {item.file_id}" for item in listed),
+            sum(item.size_bytes for item in listed),
+        )
 
     def fetch_series(
         self, study_uid: str, series_uid: str, progress: Progress | None = None

@@ -26,6 +26,8 @@ class ListedInstance:
     number: int
     """Instance number, 0 where it has none."""
     size_bytes: int
+    file_id: str
+    """Orthanc's name of the file: another one where the image was stored anew."""
 
     @property
     def path(self) -> str:
@@ -53,6 +55,7 @@ def listed_instance(item: Resource) -> ListedInstance:
         main_tag(item, "SOPInstanceUID"),
         _number(item, "InstanceNumber"),
         size_bytes,
+        str(item.get("FileUuid", "")),
     )
 
 

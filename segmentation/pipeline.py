@@ -21,7 +21,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from errors import MetiaError
-from orthanc.archive import Archive
+from orthanc.archive import Archive, Progress
 from orthanc.series import rank_series
 from orthanc.volume import LoadedSeries, load_series
 from segmentation.dicom.seg import (
@@ -271,6 +271,10 @@ class Outcome:
     series_reasons: tuple[str, ...]
 
 
+FetchSeries = Callable[[str, str, Progress], list[Dataset]]
+"""Gives all images of a series of a study, and keeps the promises of ``Archive``."""
+
+
 class JobPort(Reporter, Protocol):
     """What a run needs of the job it works for."""
 
@@ -286,6 +290,7 @@ def run_segmentation(
     record: Callable[[Outcome], None],
     *,
     stable_timeout_s: float,
+    fetch_series: FetchSeries | None = None,
 ) -> None:
     """Run one job from the archive back into the archive and the record.
 
@@ -303,6 +308,8 @@ def run_segmentation(
         Stores the outcome and ends the job in one transaction.
     stable_timeout_s : float
         How long to wait for a study that is still arriving.
+    fetch_series : Callable, optional
+        Gives the images as the archive would; by default the archive does.
 
     Raises
     ------
@@ -315,7 +322,8 @@ def run_segmentation(
         run.raise_if_cancelled()
     with run.step("fetch") as progress:
         series_uid, reasons = choose_series(archive, request)
-        instances = archive.fetch_series(request.study_uid, series_uid, progress)
+        fetch = fetch_series or archive.fetch_series
+        instances = fetch(request.study_uid, series_uid, progress)
     with run.step("volume"):
         source = load_series(instances, require_head_t1=request.series_uid is None)
     analysis = _analyse(source, series_uid, predictor, run, True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Protocol
 
 from db.engine import Engine, Session
@@ -17,6 +18,7 @@ from db.models_registry import ModelRecord
 from db.results import LesionRecord, ResultRecord, record_result
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
+from segmentation.ahead.prefetch import Prefetcher
 from segmentation.dicom.seg import Segment
 from segmentation.followup.linking import relink
 from segmentation.models.choice import default_model
@@ -74,14 +76,21 @@ class SegmentationRunner:
         For the promoted model.
     archive : Archive, optional
         Default: the one that the settings name.
+    prefetcher : Prefetcher, optional
+        Where images may lie that were pulled ahead.
     """
 
     def __init__(
-        self, settings: Settings, engine: Engine, archive: Archive | None = None
+        self,
+        settings: Settings,
+        engine: Engine,
+        archive: Archive | None = None,
+        prefetcher: Prefetcher | None = None,
     ) -> None:
         self._settings = settings
         self._engine = engine
         self._archive = archive or OrthancArchive.from_settings(settings)
+        self._prefetcher = prefetcher
         self._predictor: Predictor | None = None
 
     def warm_up(self) -> str:
@@ -107,14 +116,17 @@ class SegmentationRunner:
         def record(outcome: Outcome) -> None:
             context.record(lambda session: record_outcome(session, job, outcome))
 
-        run_segmentation(
-            Request(job.study_uid, job.series_uid),
-            context,
-            self._archive,
-            predictor,
-            record,
-            stable_timeout_s=self._settings.archive_stable_timeout_s,
-        )
+        ahead = self._prefetcher
+        with ahead.at_work() if ahead else nullcontext():
+            run_segmentation(
+                Request(job.study_uid, job.series_uid),
+                context,
+                self._archive,
+                predictor,
+                record,
+                stable_timeout_s=self._settings.archive_stable_timeout_s,
+                fetch_series=ahead.fetch_series if ahead else None,
+            )
 
     def _choose(self, name: str | None) -> ModelFolder:
         registry = ModelRegistry(self._settings.model_dirs)

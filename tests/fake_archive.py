@@ -6,6 +6,7 @@ to them. Images are kept as bytes, so that nobody shares a dataset with the arch
 
 from __future__ import annotations
 
+import hashlib
 import io
 import threading
 import time
@@ -15,7 +16,13 @@ import pydicom
 from pydicom.dataset import Dataset
 
 from errors import MetiaError
-from orthanc.archive import Progress, SeriesHeader, StoreReceipt, is_own
+from orthanc.archive import (
+    Progress,
+    SeriesHeader,
+    SeriesListing,
+    StoreReceipt,
+    is_own,
+)
 from orthanc.dicomweb import encode_part10, is_decodable, is_uid
 
 _UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
@@ -95,6 +102,18 @@ class FakeArchive:
                     "series-not-stable", "Images of the study are still arriving."
                 )
             time.sleep(0.01)
+
+    def list_series(self, study_uid: str, series_uid: str) -> SeriesListing:
+        """List a series."""
+        self._fail()
+        series = self._series(study_uid, series_uid)
+        return SeriesListing(
+            tuple(
+                f"{uids[2]} {hashlib.sha256(content).hexdigest()}"
+                for uids, content in sorted(series.items())
+            ),
+            sum(map(len, series.values())),
+        )
 
     def fetch_series(
         self, study_uid: str, series_uid: str, progress: Progress | None = None

@@ -1,0 +1,1 @@
+"""Done before anyone asks: automatic jobs, and images pulled ahead of their job."""
