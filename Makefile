@@ -7,7 +7,7 @@ STAMPS := .cache/stamps
 PYTEST := $(BIN)/python -m pytest
 
 RUNTIME_PACKAGES := python3 python3-venv nginx-light orthanc orthanc-dicomweb ca-certificates
-TEST_PACKAGES := dcmtk dicom3tools chromium postgresql fonts-dejavu-core poppler-utils
+TEST_PACKAGES := dcmtk dicom3tools chromium postgresql redis-server rabbitmq-server fonts-dejavu-core poppler-utils
 
 .PHONY: help setup setup-dev up test lint test-docker bench clean
 
@@ -53,7 +53,7 @@ $(STAMPS)/packages: | $(STAMPS)
 	touch $@
 
 $(STAMPS)/packages-dev: $(STAMPS)/packages
-	PACKAGES="$(TEST_PACKAGES)" SERVERS="postgresql" bash install-packages.sh
+	PACKAGES="$(TEST_PACKAGES)" SERVERS="postgresql redis-server rabbitmq-server" bash install-packages.sh
 	touch $@
 
 # Torch first: any other package that wants it must find the pinned one.

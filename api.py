@@ -26,6 +26,8 @@ from segmentation.access.login.routes import blueprint as login
 from segmentation.access.people.routes import blueprint as people
 from segmentation.access.routes import blueprint as session
 from segmentation.access.routes import install_guard
+from segmentation.ahead.routes import blueprint as ahead
+from segmentation.delivery.notice import make_notice
 from segmentation.exports.dicom.routes import blueprint as dicom_exports
 from segmentation.exports.routes import blueprint as exports
 from segmentation.followup.routes import blueprint as followup
@@ -35,7 +37,7 @@ from segmentation.http.metrics import Metrics, QueueFigures
 from segmentation.http.problems import error_reference
 from segmentation.http.routes import SERVICES, Api, describe_converters, install
 from segmentation.http.service.routes import blueprint as service
-from segmentation.http.services import ArchiveHealth, Services
+from segmentation.http.services import Health, Services
 from segmentation.imports.routes import blueprint as imports
 from segmentation.jobs import JobQueue
 from segmentation.legacy.routes import blueprint as legacy
@@ -89,6 +91,7 @@ def create_app(
         studies,
         work.jobs,
         work.results,
+        ahead,
         versions,
         models,
         people,
@@ -117,7 +120,8 @@ def _make_services(
         # A person waits for the answer: one more try, not the worker's patience.
         retries=min(settings.archive_retries, 1),
     )
-    queue = JobQueue(database, settings)
+    announce, ping_broker = make_notice(settings)
+    queue = JobQueue(database, settings, announce=announce)
 
     return Services(
         settings=settings,
@@ -127,7 +131,8 @@ def _make_services(
         models=ModelRegistry(settings.model_dirs),
         identity=LocalUsers(database),
         metrics=Metrics(lambda: _read_queue(database, settings.job_queue_limit)),
-        archive_health=ArchiveHealth(archive.ping),
+        archive_health=Health(archive.ping),
+        broker_health=Health(ping_broker) if ping_broker else None,
     )
 
 

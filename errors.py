@@ -77,6 +77,13 @@ CODES: dict[str, ErrorCode] = {
         "Report the request id to the administrator; the log has the cause.",
     ),
     "not-ready": ErrorCode("The service is not ready", 503, "Try again shortly.", True),
+    "broker-unavailable": ErrorCode(
+        "The message broker does not answer",
+        503,
+        "Check that the broker of METIA_BROKER_URL runs and can be reached; jobs wait "
+        "in the database and are delivered when it is back.",
+        True,
+    ),
     # -- archive ---------------------------------------------------------------
     "archive-unavailable": ErrorCode(
         "The image archive does not answer",

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from db import job_claims, job_life, jobs, workers
+from db.ahead import overtake
 from db.engine import Engine, Session, database_time, reading, transaction
 from db.job_life import Fence
 from db.jobs import Job, JobRequest, ups_state
@@ -64,6 +65,9 @@ class JobQueue:
         Lease, attempts and length of the queue.
     clock : Callable, optional
         Gives the time that all users of the database share; for tests.
+    announce : Callable, optional
+        Told of each new job once it is committed; raises nothing. Without it the
+        workers find the job by themselves.
     """
 
     def __init__(
@@ -71,9 +75,11 @@ class JobQueue:
         engine: Engine,
         settings: Settings,
         clock: Callable[[Session], datetime] = database_time,
+        announce: Callable[[Job], None] | None = None,
     ) -> None:
         self._engine = engine
         self._clock = clock
+        self._announce = announce
         self._lease = timedelta(seconds=settings.job_lease_s)
         self._max_attempts = settings.job_max_attempts
         self._limit = settings.job_queue_limit
@@ -121,7 +127,8 @@ class JobQueue:
             jobs.lock_queue(session)
             active = jobs.find_active(session, request.dedupe_key)
             if active is not None:
-                return active, False
+                # Whoever presses for what a rule has queued need not wait behind it.
+                return overtake(session, active, priority, requested_by), False
             if jobs.count_queued(session) >= self._limit:
                 raise MetiaError(
                     "too-many-requests",
@@ -133,7 +140,10 @@ class JobQueue:
                 request,
                 max_attempts=self._max_attempts,
                 now=self._clock(session),
+                published=self._announce is not None,
             )
+        if self._announce is not None:
+            self._announce(job)
         return job, True
 
     def get(self, job_id: str) -> Job:
@@ -201,6 +211,41 @@ class JobQueue:
             now = self._clock(session)
             job_life.recover_expired(session, lease=self._lease, now=now)
             return job_claims.claim(session, owner, queues, lease=self._lease, now=now)
+
+    def claim_one(self, owner: str, job_id: str) -> Job | None:
+        """Take this very job; None where it does not wait or is not due."""
+        with transaction(self._engine) as session:
+            return job_claims.claim_one(
+                session, job_id, owner, lease=self._lease, now=self._clock(session)
+            )
+
+    def recover(self) -> tuple[Job, ...]:
+        """Give back the jobs of dead workers; gives those jobs."""
+        with transaction(self._engine) as session:
+            now = self._clock(session)
+            return job_life.recover_expired(session, lease=self._lease, now=now)
+
+    def take_unpublished(
+        self, queue: str, *, silent_s: float, limit: int
+    ) -> tuple[Job, ...]:
+        """Give the first jobs of a queue whose message is missing, noted as sent.
+
+        Parameters
+        ----------
+        silent_s : float
+            A job that waits so long after its message has lost it.
+        limit : int
+            How far from the front to look.
+        """
+        with transaction(self._engine) as session:
+            now = self._clock(session)
+            return job_claims.take_unpublished(
+                session,
+                queue,
+                silent_since=now - timedelta(seconds=silent_s),
+                now=now,
+                limit=limit,
+            )
 
     def heartbeat(
         self,

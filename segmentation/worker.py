@@ -1,6 +1,7 @@
 """The process that owns the model and the GPU: takes jobs, runs them, ends them.
 
-It knows the queue, not what a job does (``RunJob`` is given to it). One job at a time,
+It knows the queue, not what a job does (``RunJob`` is given to it), nor how it comes
+(``segmentation.delivery``: polling, or a broker). One job at a time,
 in the main thread; a watching thread renews the lease, notes that the worker is alive
 and hears the signals. The first SIGTERM or SIGINT gives the job in hand back to the
 queue at the run's next question (or lets it finish once it stores its result), the
@@ -30,6 +31,7 @@ from db import schema
 from db.engine import Engine, make_engine
 from db.jobs import FOLLOW
 from errors import MetiaError
+from segmentation.delivery.source import JobSource, Polling, make_source
 from segmentation.http.logs import configure_logs, describe_exception
 from segmentation.job_context import JobContext
 from segmentation.jobs import Job, JobQueue, may_retry
@@ -59,6 +61,8 @@ class Worker:
         Lease, heartbeat, polling, queues.
     device : str
         What it computes on, for people to see.
+    source : JobSource, optional
+        Brings the jobs; polls the queue where left out.
     drain_s, stall_s : float
         See the module's head.
     """
@@ -70,6 +74,7 @@ class Worker:
         settings: Settings,
         *,
         device: str,
+        source: JobSource | None = None,
         drain_s: float = DRAIN_S,
         stall_s: float = STALL_S,
     ) -> None:
@@ -80,7 +85,8 @@ class Worker:
         self._device = device
         self._drain_s = drain_s
         self._stall_s = stall_s
-        self._stopping = threading.Event()
+        self._source = source or Polling(queue, settings)
+        self.stopping = threading.Event()
         self._ended = threading.Event()
         self._context: JobContext | None = None
         self._bell, self._ringer = socket.socketpair()
@@ -92,12 +98,7 @@ class Worker:
         watcher.start()
         log.info("worker started", owner=self.owner, device=self._device)
         try:
-            while not self._stopping.is_set():
-                job = self._claim()
-                if job is None:
-                    self._stopping.wait(self._settings.worker_poll_s)
-                else:
-                    self._work(job)
+            self._source.feed(self)
         finally:
             self._ended.set()
             self.stop()  # wakes the watcher
@@ -127,18 +128,11 @@ class Worker:
 
     # -- main thread -----------------------------------------------------------
 
-    def _claim(self) -> Job | None:
-        try:
-            return self._queue.claim(self.owner, self._settings.worker_queues)
-        except MetiaError as error:
-            log.error("no job can be taken", code=error.code, detail=error.detail)
-            self._stopping.wait(self._settings.job_heartbeat_s)
-            return None
-
-    def _work(self, job: Job) -> None:
+    def work(self, job: Job) -> None:
+        """Run a job that was claimed for this worker to its end; raises nothing."""
         log.info("job taken", job=job.id, attempt=job.attempt)
         context = JobContext(
-            self._queue, job, self._stopping, self._settings.job_lease_s
+            self._queue, job, self.stopping, self._settings.job_lease_s
         )
         self._context = context
         try:
@@ -192,7 +186,7 @@ class Worker:
         if context.cancel_requested:
             cancelled = MetiaError("job-cancelled", "The job was cancelled on request.")
             return lambda: self._queue.fail(fence, cancelled)
-        if self._stopping.is_set() and _is_interruption(error):
+        if self.stopping.is_set() and _is_interruption(error):
             return lambda: self._queue.release(fence)
         if may_retry(error.code):
             return lambda: self._queue.retry(fence, error, timings_s)
@@ -223,7 +217,8 @@ class Worker:
             if ready:
                 requests += len(self._bell.recv(16))
                 deadline = min(deadline, time.monotonic() + self._drain_s)
-                self._stopping.set()
+                self.stopping.set()
+                self._source.wake()
 
     def _beat(self) -> None:
         context = self._context
@@ -299,9 +294,15 @@ def run_worker(
     except MetiaError as error:
         log.error("worker cannot start", code=error.code, detail=error.detail)
         return 1
-    worker = Worker(JobQueue(engine, settings), run_job, settings, device=device)
-    with worker.stopped_by_signals():
-        worker.run()
+    queue = JobQueue(engine, settings)
+    source = make_source(settings, queue)
+    worker = Worker(queue, run_job, settings, device=device, source=source)
+    try:
+        with worker.stopped_by_signals():
+            worker.run()
+    except MetiaError as error:
+        log.error("worker failed", code=error.code, detail=error.detail)
+        return _STUCK
     log.info("worker stopped", owner=worker.owner)
     return 0
 
@@ -315,6 +316,7 @@ def make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
     """Give what runs each kind of job, and the device it computes on."""
     # Only here: whoever imports this module for its types loads no pipeline.
     from orthanc.gateway import OrthancArchive
+    from segmentation.ahead.start import start_prefetcher, start_zero_click
     from segmentation.followup.follow_job import FollowRunner
     from segmentation.runner import SegmentationRunner, keep_memory
 
@@ -322,7 +324,8 @@ def make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
     # The computing gives way to the answers of the web on the same machine.
     os.nice(settings.worker_niceness)
     archive = OrthancArchive.from_settings(settings)
-    segment = SegmentationRunner(settings, engine, archive)
+    prefetcher = start_prefetcher(settings, engine, archive)
+    segment = SegmentationRunner(settings, engine, archive, prefetcher)
     line_up = FollowRunner(engine, archive)
 
     def run(job: Job, context: JobContext) -> None:
@@ -331,7 +334,9 @@ def make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
         else:
             segment(job, context)
 
-    return run, segment.warm_up()
+    device = segment.warm_up()
+    start_zero_click(settings, engine, archive)
+    return run, device
 
 
 if __name__ == "__main__":

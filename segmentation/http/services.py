@@ -23,8 +23,8 @@ _PING_LASTS_S = 5.0
 
 
 @dataclass
-class ArchiveHealth:
-    """Remembers for some seconds whether the archive answers.
+class Health:
+    """Remembers for some seconds whether another service answers.
 
     Whoever asks often, or without being logged in, cannot make us ask as often.
     """
@@ -35,7 +35,7 @@ class ArchiveHealth:
     _code: str | None = None
 
     def failure(self) -> str | None:
-        """Give the code of the archive's failure; None where it answers."""
+        """Give the code of its failure; None where it answers."""
         with self._lock:
             if monotonic() - self._asked_at > _PING_LASTS_S:
                 try:
@@ -58,4 +58,6 @@ class Services:
     models: ModelRegistry
     identity: IdentityProvider
     metrics: Metrics
-    archive_health: ArchiveHealth
+    archive_health: Health
+    broker_health: Health | None = None
+    """None where jobs are delivered without a broker."""

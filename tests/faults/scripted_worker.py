@@ -3,7 +3,8 @@
 ``python scripted_worker.py URL FOLDER TRAP [VALUE]``: at step TRAP of its first job the
 run writes ``FOLDER/trapped`` and then waits to be killed, unless that file was there
 before. Each "SEG" it stores is a file named by its UID in ``FOLDER/archive``, as an
-archive would keep one object a UID. TRAP ``none`` runs through.
+archive would keep one object a UID. TRAP ``none`` runs through. The present folder is
+the worker's own, as a host's disk would be; ``METIA_*`` choose broker and queues.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import time
 from pathlib import Path
 
 from db.engine import Engine, Session
-from db.results import record_result
+from db.results import ResultRecord, record_result
 from db.studies import Patient, Series, Study, upsert_study
 from errors import MetiaError
 from segmentation.job_context import JobContext
@@ -21,7 +22,7 @@ from segmentation.jobs import Job
 from segmentation.pipeline import STEPS
 from segmentation.worker import RunJob, run_worker
 from settings import Settings
-from tests.contract.sample_rows import SERIES_UID, make_record
+from tests.contract.sample_rows import STUDY_UID, make_record, make_visit_record
 
 
 class ScriptedRun:
@@ -32,7 +33,7 @@ class ScriptedRun:
 
     def __call__(self, job: Job, context: JobContext) -> None:
         with (self._folder / "runs").open("a") as runs:
-            runs.write(f"{job.id} {job.attempt}\n")
+            runs.write(f"{job.study_uid} {job.attempt}\n")
         for number, step in enumerate(STEPS):
             if context.cancelled():
                 raise MetiaError("job-cancelled", "Told to stop.")
@@ -41,7 +42,8 @@ class ScriptedRun:
             self._work(step, context)
             if step == "store":
                 context.ensure_owner()
-                (self._folder / "archive" / "2.25.101").touch()
+                uid = _record_of(job).segmentation_sop_uid or "none"
+                (self._folder / "archive" / uid).touch()
             if step == "record":
                 context.record(lambda session: self._record(session, job))
             self._spring(f"after {step}")
@@ -52,16 +54,19 @@ class ScriptedRun:
             if context.cancelled():
                 raise MetiaError("job-cancelled", "Told to stop.")
             time.sleep(0.02)
+        if step == "fetch" and self._trap == "unavailable" and self._first_time():
+            raise MetiaError("archive-unavailable", "The archive does not answer.")
         if step == "fetch" and self._trap == "deaf" and self._first_time():
             time.sleep(3600)
         if step == "store" and self._trap == "storing" and self._first_time():
             time.sleep(1.5)
 
     def _record(self, session: Session, job: Job) -> str:
+        record = _record_of(job)
         upsert_study(
-            session, Patient("phantom"), Study(job.study_uid), Series(SERIES_UID)
+            session, Patient("phantom"), Study(job.study_uid), Series(record.series_uid)
         )
-        result_id = record_result(session, make_record(job.id))
+        result_id = record_result(session, record)
         self._spring("inside record")
         return result_id
 
@@ -77,11 +82,17 @@ class ScriptedRun:
         return True
 
 
+def _record_of(job: Job) -> ResultRecord:
+    if job.study_uid == STUDY_UID:
+        return make_record(job.id)
+    return make_visit_record(job.study_uid, job_id=job.id)
+
+
 def main() -> int:
     url, folder, trap = sys.argv[1], Path(sys.argv[2]), sys.argv[3]
     pause_s = float(sys.argv[4]) if len(sys.argv) > 4 else 0.0
     settings = Settings(
-        data_dir=folder,
+        data_dir=Path.cwd(),
         database_url=url,
         job_lease_s=1.5,
         job_heartbeat_s=0.4,

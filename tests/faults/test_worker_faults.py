@@ -1,7 +1,8 @@
 """Real worker processes that are killed, stopped, asked to stop and cancelled.
 
 The table of outcomes: wherever the worker dies, the job is taken again within the
-lease, ends once, and leaves one object in the archive and one set of rows.
+lease, ends once, and leaves one object in the archive and one set of rows; whether the
+database is polled or a broker delivers.
 """
 
 from __future__ import annotations
@@ -11,117 +12,26 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from db.engine import Engine, reading
-from db.models import LesionRow, ResultRow
-from db.results import list_results
-from segmentation.jobs import Job, JobQueue
-from settings import Settings
 from tests.faults.scripted_worker import STEPS
-
-ROOT = Path(__file__).resolve().parents[2]
-LEASE_S = 1.5
-SOON_S = 30.0
-"""For the machine to be slow; nothing here should need it."""
-
-
-class Stage:
-    """A queue, an archive folder, and worker processes on them."""
-
-    def __init__(self, engine: Engine, settings: Settings, folder: Path) -> None:
-        self.engine = engine
-        self.queue = JobQueue(
-            engine, settings.model_copy(update={"job_lease_s": LEASE_S})
-        )
-        self._url = settings.database_url
-        self.folder = folder
-        (folder / "archive").mkdir()
-        self.processes: list[subprocess.Popen[str]] = []
-
-    def start(self, trap: str = "none", pause_s: float = 0.0) -> subprocess.Popen[str]:
-        log = (self.folder / "log").open("a")
-        process = subprocess.Popen(
-            [
-                sys.executable,
-                "-m",
-                "tests.faults.scripted_worker",
-                self._url,
-                str(self.folder),
-                trap,
-                str(pause_s),
-            ],
-            cwd=ROOT,
-            stderr=log,
-            text=True,
-        )
-        log.close()
-        self.processes.append(process)
-        return process
-
-    def stop(self) -> None:
-        for process in self.processes:
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                process.wait()
-
-    def submit(self) -> Job:
-        return self.queue.submit("1.2.3")[0]
-
-    def wait(self, what: Callable[[], bool]) -> float:
-        """Wait until it is true; gives the seconds it took."""
-        began = time.monotonic()
-        while not what():
-            assert time.monotonic() - began < SOON_S, self.log()
-            time.sleep(0.02)
-        return time.monotonic() - began
-
-    def wait_for_trap(self) -> None:
-        self.wait((self.folder / "trapped").exists)
-
-    def wait_for(self, job: Job, state: str) -> float:
-        return self.wait(lambda: self.queue.get(job.id).state == state)
-
-    def runs(self) -> int:
-        return len((self.folder / "runs").read_text().splitlines())
-
-    def log(self) -> str:
-        return (self.folder / "log").read_text()
-
-    def assert_ended_once(self, job: Job) -> None:
-        ended = self.queue.get(job.id)
-        assert ended.state == "succeeded"
-        assert [p.name for p in (self.folder / "archive").iterdir()] == ["2.25.101"]
-        with reading(self.engine) as session:
-            (result,) = list_results(session, "1.2.3")
-            assert session.query(ResultRow).count() == 1
-            assert session.query(LesionRow).count() == 2
-        assert ended.result_id == result.id
-
-
-@pytest.fixture
-def stage(engine: Engine, settings: Settings, tmp_path: Path) -> Iterator[Stage]:
-    stage = Stage(engine, settings, tmp_path)
-    yield stage
-    stage.stop()
-
+from tests.faults.stage import LEASE_S, ROOT, SOON_S, Stage
 
 TRAPS = [*(f"before {step}" for step in STEPS), "after store", "inside record"]
+BROKERS = ["postgresql+redis", "postgresql+rabbitmq"]
 # One place before, and all after the archive has the object.
-POSTGRESQL_TRAPS = {"before predict", "after store", "inside record"}
+POSTGRESQL_TRAPS = ["before predict", "after store", "inside record"]
 
 
 @pytest.mark.parametrize(
-    ("database_kind", "trap"),
+    ("backing", "trap"),
     [
-        (kind, trap)
-        for kind in ("sqlite", "postgresql")
-        for trap in TRAPS
-        if kind == "sqlite" or trap in POSTGRESQL_TRAPS
+        *(("sqlite", trap) for trap in TRAPS),
+        *(("postgresql", trap) for trap in POSTGRESQL_TRAPS),
+        ("postgresql+redis", "before predict"),
+        ("postgresql+rabbitmq", "after store"),
     ],
 )
 def test_worker_killed_at(stage: Stage, trap: str) -> None:
@@ -137,7 +47,7 @@ def test_worker_killed_at(stage: Stage, trap: str) -> None:
     assert (ended.attempt, ended.deaths) == (2, 1)
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("backing", ["sqlite"])
 def test_killed_after_recording_changes_nothing(stage: Stage) -> None:
     job = stage.submit()
     victim = stage.start("after record")
@@ -146,7 +56,7 @@ def test_killed_after_recording_changes_nothing(stage: Stage) -> None:
     stage.start()
     time.sleep(LEASE_S + 0.5)
     stage.assert_ended_once(job)
-    assert stage.runs() == 1
+    assert len(stage.runs()) == 1
 
 
 def test_waiting_worker_takes_over_within_the_lease(stage: Stage) -> None:
@@ -162,7 +72,7 @@ def test_waiting_worker_takes_over_within_the_lease(stage: Stage) -> None:
     stage.assert_ended_once(job)
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("backing", ["sqlite", "postgresql+redis"])
 def test_job_that_kills_every_worker_is_given_up(stage: Stage) -> None:
     job = stage.submit()
     for _ in range(3):
@@ -219,7 +129,7 @@ def test_asked_to_stop_gives_the_job_back_at_once(stage: Stage) -> None:
     stage.assert_ended_once(job)
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("backing", ["sqlite", "postgresql+rabbitmq"])
 def test_asked_to_stop_while_storing_finishes(stage: Stage) -> None:
     job = stage.submit()
     leaving = stage.start("storing")
@@ -230,7 +140,7 @@ def test_asked_to_stop_while_storing_finishes(stage: Stage) -> None:
     assert stage.queue.get(job.id).attempt == 1
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("backing", ["sqlite", "postgresql+rabbitmq"])
 def test_second_signal_ends_a_deaf_run(stage: Stage) -> None:
     job = stage.submit()
     deaf = stage.start("deaf")
@@ -246,7 +156,7 @@ def test_second_signal_ends_a_deaf_run(stage: Stage) -> None:
     stage.assert_ended_once(job)
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize("backing", ["sqlite"])
 def test_deaf_run_is_abandoned_when_the_time_to_drain_is_over(stage: Stage) -> None:
     job = stage.submit()
     deaf = stage.start("deaf")
@@ -258,7 +168,9 @@ def test_deaf_run_is_abandoned_when_the_time_to_drain_is_over(stage: Stage) -> N
     assert stage.queue.get(job.id).state == "queued"
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(
+    "backing", ["sqlite", "postgresql+redis", "postgresql+rabbitmq"]
+)
 def test_idle_worker_stops_at_once(stage: Stage) -> None:
     idle = stage.start()
     stage.wait(lambda: len(stage.queue.workers()) == 1)
@@ -269,7 +181,9 @@ def test_idle_worker_stops_at_once(stage: Stage) -> None:
     assert stage.queue.workers() == ()
 
 
-@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(
+    "backing", ["sqlite", "postgresql+redis", "postgresql+rabbitmq"]
+)
 def test_cancelled_run_stops_soon(stage: Stage) -> None:
     job = stage.submit()
     stage.start(pause_s=3600)

@@ -117,6 +117,7 @@ export const problems: ProblemWords = {
   'too-many-requests': problem('Trop de demandes', 'Attendez un instant et réessayez.'),
   internal: problem('Une erreur est survenue sur le serveur', 'Communiquez le numéro de requête à l’administrateur ; le journal contient la cause.'),
   'not-ready': problem('Le service n’est pas prêt', 'Réessayez dans un instant.'),
+  'broker-unavailable': problem('Le courtier de messages ne répond pas', 'Vérifiez que le courtier indiqué par METIA_BROKER_URL fonctionne et peut être joint ; les tâches attendent dans la base de données et seront transmises à son retour.'),
   'archive-unavailable': problem('L’archive d’images ne répond pas', 'Vérifiez qu’Orthanc fonctionne et peut être joint ; la tâche est retentée.'),
   'archive-denied': problem('L’archive refuse les identifiants du service', 'L’administrateur doit vérifier METIA_ARCHIVE_USER et METIA_ARCHIVE_PASSWORD.'),
   'archive-incomplete': problem('L’archive a fourni moins d’images qu’elle n’en annonce', 'La tâche est retentée ; si cela persiste, examinez le stockage de l’archive.'),

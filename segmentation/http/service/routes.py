@@ -35,6 +35,8 @@ def show_readiness() -> tuple[dict[str, Any], int]:
     """Say whether jobs can be taken and worked on."""
     context = services()
     faults: dict[str, str | None] = {"archive": context.archive_health.failure()}
+    if context.broker_health is not None:
+        faults["broker"] = context.broker_health.failure()
     try:
         faults["worker"] = None if context.queue.workers() else "not-ready"
         faults["database"] = None
