@@ -21,6 +21,7 @@ NEEDS = {
     ("GET", "/api/v1/auth/check"): "public",  # answers by what nginx asks about
     ("GET", "/api/v1/studies/<uid:study_uid>/series"): "viewer",
     ("GET", "/api/v1/studies/<uid:study_uid>/results"): "viewer",
+    ("POST", "/api/v1/studies/<uid:study_uid>/opened"): "viewer",
     ("POST", "/api/v1/jobs"): "annotator",
     ("GET", "/api/v1/jobs"): "viewer",
     ("GET", "/api/v1/jobs/<id:job_id>"): "viewer",
