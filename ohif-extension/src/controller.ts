@@ -30,6 +30,8 @@ export interface Words {
 export class Controller {
   private study = new AbortController();
   private stopWatching: (() => void) | null = null;
+  /** Id of the job whose end is waited for. */
+  private followed: string | null = null;
 
   readonly reading: Reading;
   readonly corrections: Corrections;
@@ -84,12 +86,14 @@ export class Controller {
     const { studyUid, override, modelName } = this.store.get();
     if (!studyUid || obstacle(this.store.get())) return;
     const study = this.study;
+    const unasked = this.store.get().job;
     this.store.set({ starting: true, problem: null, job: null });
     try {
       const job = await this.api.start(studyUid, override, modelName);
       if (study.signal.aborted) return;
       this.store.set({ starting: false, job });
-      await this.follow(job, study.signal, true);
+      // A job that waited unasked is followed already; the press has brought it forward.
+      if (job.id !== unasked?.id || !isActive(unasked)) await this.follow(job, study.signal, true);
     } catch (error) {
       if (!study.signal.aborted) this.fail(error, { starting: false });
     }
@@ -244,6 +248,7 @@ export class Controller {
       ]);
       if (signal.aborted) return;
       this.store.set({ series, results, job, loading: false });
+      if (series.chosen && results.length === 0) this.tellOpened(studyUid);
       if (job) void this.follow(job, signal, false).catch((error) => this.failUnless(signal, error));
       await course.catch((error) => this.failUnless(signal, error));
       if (signal.aborted) return;
@@ -254,6 +259,12 @@ export class Controller {
     } catch (error) {
       this.failUnless(signal, error, { loading: false });
     }
+  }
+
+  /** A press may follow: let the worker fetch the images meanwhile. */
+  private tellOpened(studyUid: string): void {
+    // Only a saving of time: whatever fails here, the press does its own work.
+    this.api.opened(studyUid).catch(() => undefined);
   }
 
   /** The result that is assessed, else the newest. */
@@ -279,9 +290,12 @@ export class Controller {
   private async follow(first: Job, signal: AbortSignal, mine: boolean): Promise<void> {
     let job = first;
     let delay_ms = FIRST_DELAY_MS;
+    this.followed = first.id;
     while (isActive(job)) {
       await pause(delay_ms, signal);
       await whenVisible(signal);
+      // The reader has asked for another job than the one that waited unasked.
+      if (this.followed !== first.id) return;
       let answer: Answer = 'same';
       try {
         const fresh = await this.api.job(job.id, signal);

@@ -46,6 +46,21 @@ describe('opening a study', () => {
     expect(viewer.goTo).toHaveBeenCalledWith(expect.anything(), expect.objectContaining({ id: asked?.id }));
   });
 
+  it('says so to the service where a press may follow, and shows no failure of it', async () => {
+    const failing = vi.fn(async () => {
+      throw problem('database-unusable');
+    });
+    const { api, store, controller } = setUp({ api: { opened: failing } });
+    controller.enter();
+    await settle();
+    expect(api.opened).toHaveBeenCalledWith(STUDY);
+    expect(store.get()).toMatchObject({ problem: null, loading: false });
+    const seen = setUp({ results: [result('1')] });
+    seen.controller.enter();
+    await settle();
+    expect(seen.api.opened).not.toHaveBeenCalled();
+  });
+
   it('leads to the follow-up of its patient', async () => {
     const { viewer, controller } = setUp();
     controller.followUp();
@@ -54,6 +69,38 @@ describe('opening a study', () => {
     await settle();
     controller.followUp();
     expect(viewer.openFollowUp).toHaveBeenCalledWith(STUDY);
+  });
+
+  it('lets a press bring forward the job that waits unasked, and shows its result once', async () => {
+    const waiting = job({ state: 'queued', requested_by: 'rule:zero-click', queue_position: 7 });
+    const { api, viewer, store, controller } = setUp({
+      active: waiting,
+      api: { start: vi.fn(async () => ({ ...waiting, requested_by: 'ann', queue_position: 1 })) },
+    });
+    controller.enter();
+    await settle();
+    expect(obstacle(store.get())).toBeNull();
+    await controller.run();
+    expect(api.start).toHaveBeenCalledOnce();
+    expect(obstacle(store.get())).toBe('busy');
+    await settle(10_000);
+    expect(viewer.notify).toHaveBeenCalledOnce();
+    expect(store.get()).toMatchObject({ job: null, shownId: 'new' });
+  });
+
+  it('follows what the reader asked for, not what waited unasked', async () => {
+    const waiting = job({ id: 'unasked', state: 'queued', requested_by: 'rule:zero-click' });
+    const { api, store, controller } = setUp({
+      active: waiting,
+      api: { start: vi.fn(async () => job({ id: 'mine', state: 'queued' })) },
+    });
+    controller.enter();
+    await settle();
+    const run = controller.run();
+    await settle(10_000);
+    await run;
+    expect(new Set(api.job.mock.calls.map(([id]) => id))).toEqual(new Set(['mine']));
+    expect(store.get().job).toBeNull();
   });
 
   it('takes up the job that is running, as after a reload', async () => {

@@ -23,6 +23,7 @@ export function setUp(change: { api?: Partial<ReaderApi>; results?: Result[]; co
     job: vi.fn(async () => job({ state: 'succeeded', result_id: 'new' })),
     activeJob: vi.fn(async () => change.active ?? null),
     cancel: vi.fn(async () => job({ cancel_requested: true })),
+    opened: vi.fn(async () => undefined),
     results: vi.fn(async () => change.results ?? []),
     result: vi.fn(async () => result('new')),
     course: vi.fn(async () => change.course ?? null),

@@ -18,6 +18,8 @@ export interface Api {
   job(id: string, signal: AbortSignal): Promise<Job | null>;
   activeJob(studyUid: string): Promise<Job | null>;
   cancel(id: string): Promise<Job>;
+  /** Say that a study was opened: its images may be fetched ahead of a press. */
+  opened(studyUid: string): Promise<void>;
   results(studyUid: string): Promise<Result[]>;
   result(id: string): Promise<Result>;
 }
@@ -95,6 +97,10 @@ export class ApiClient implements Api {
 
   cancel(id: string): Promise<Job> {
     return this.json(`/jobs/${segment(id)}/cancel`, { method: 'POST' });
+  }
+
+  async opened(studyUid: string): Promise<void> {
+    await this.send(`/studies/${segment(studyUid)}/opened`, { method: 'POST' });
   }
 
   async results(studyUid: string): Promise<Result[]> {

@@ -52,6 +52,7 @@ const en = {
   'progress.queue.next': 'Yours is next',
   'progress.attempt': 'Attempt {attempt} of {of}',
   'progress.offline': 'The server does not answer at the moment; asking again …',
+  'progress.unasked': 'Queued by itself, behind what readers asked for. Press to have it next.',
   'progress.cancelled': 'The segmentation was cancelled.',
   'problem.title': 'This did not work',
   'problem.session': 'Your session has ended. Log in again; you will come back to this study.',

@@ -53,6 +53,7 @@ const fr: Words = {
   'progress.queue.next': 'La vôtre est la suivante',
   'progress.attempt': 'Essai {attempt} sur {of}',
   'progress.offline': 'Le serveur ne répond pas pour l’instant ; nouvel essai …',
+  'progress.unasked': 'Mise en file automatique, après les demandes des lecteurs. Lancez-la pour qu’elle passe avant.',
   'progress.cancelled': 'La segmentation a été annulée.',
   'problem.title': 'Cela n’a pas fonctionné',
   'problem.session': 'Votre session est terminée. Reconnectez-vous ; vous reviendrez à cette étude.',

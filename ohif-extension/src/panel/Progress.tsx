@@ -1,7 +1,7 @@
 /** How far the job is, in words and as a bar; read out politely to screen readers. */
 import type { Job } from '../api/types';
 import type { Key, Translator } from '../i18n';
-import { isActive } from '../state/state';
+import { isActive, isUnasked } from '../state/state';
 import { ProblemCard } from './ProblemCard';
 import type { PartProps } from './context';
 
@@ -42,6 +42,7 @@ export function Progress(part: PartProps) {
         <span data-cy="metia-percent">{percent}{words.language === 'fr' ? '\u202f' : ''}%</span>
       </div>
       <progress max={100} value={percent} aria-label={words.t('progress.title')} />
+      {isUnasked(job) && <p className="metia-small" data-cy="metia-unasked">{words.t('progress.unasked')}</p>}
       {queue && <p className="metia-small" data-cy="metia-queue">{queue}</p>}
       {job && job.attempt > 1 && (
         <p className="metia-small">{words.t('progress.attempt', { attempt: job.attempt, of: job.max_attempts })}</p>

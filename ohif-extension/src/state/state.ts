@@ -98,6 +98,14 @@ export function isActive(job: Job | null): job is ActiveJob {
   return job?.state === 'queued' || job?.state === 'running';
 }
 
+/** In the place of who asked for a job that nobody pressed for. */
+const AUTOMATIC = 'rule:zero-click';
+
+/** Whether the job waits behind all others, and a press would bring it forward. */
+export function isUnasked(job: Job | null): boolean {
+  return job?.state === 'queued' && job.requested_by === AUTOMATIC;
+}
+
 /** The series a press would segment. */
 export function seriesToRun(state: State): SeriesCandidate | null {
   const uid = state.override ?? state.series?.chosen ?? null;
@@ -127,7 +135,7 @@ export function obstacle(state: State): Obstacle | null {
   if (!state.studyUid) return 'no-study';
   if (state.session === 'unknown' || state.loading) return 'loading';
   if (state.user?.role === 'viewer') return 'role';
-  if (state.starting || isActive(state.job)) return 'busy';
+  if (state.starting || (isActive(state.job) && !isUnasked(state.job))) return 'busy';
   if (state.models?.length === 0) return 'no-model';
   if (state.series && !seriesToRun(state)) return 'no-series';
   return null;
