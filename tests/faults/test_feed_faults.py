@@ -1,0 +1,126 @@
+"""kill -9 of the process that reads arrivals: no study is lost, none is queued twice.
+
+Wherever it dies, in a transaction or between two, another process takes over once the
+lease has run out, and every study that arrived before, meanwhile and after has exactly
+one job.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from db.ahead import caught_up_at
+from db.engine import Engine, reading
+from segmentation.jobs import JobQueue
+from settings import Settings
+from tests.orthanc_server import OrthancServer
+from tests.small_series import make_series
+
+ROOT = Path(__file__).parents[2]
+SOON_S = 40.0
+
+
+@contextmanager
+def feed(
+    place: str, sentinel: Path, settings: Settings, orthanc: OrthancServer
+) -> Iterator[subprocess.Popen[bytes]]:
+    environment = {
+        **os.environ,
+        "METIA_DATA_DIR": str(settings.data_dir),
+        "METIA_DATABASE_URL": settings.database_url,
+        "METIA_ARCHIVE_URL": orthanc.url,
+        "METIA_ARCHIVE_USER": orthanc.user,
+        "METIA_ARCHIVE_PASSWORD": orthanc.password,
+        "METIA_ZERO_CLICK_POLL_S": "0.2",
+        "METIA_ZERO_CLICK_DESCRIPTIONS": f"*{sentinel.parent.name}*",
+    }
+    command = [sys.executable, "-m", "tests.faults.killed_feed", place, str(sentinel)]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+def upload(orthanc: OrthancServer, mark: str) -> str:
+    images = make_series(
+        3,
+        side=8,
+        SeriesDescription="T1 SE AX +GD",
+        StudyDescription=mark,
+        StudyDate=date.today().strftime("%Y%m%d"),
+    )
+    orthanc.upload(images)
+    return str(images[0].StudyInstanceUID)
+
+
+def has_begun(engine: Engine) -> bool:
+    with reading(engine) as session:
+        return caught_up_at(session) is not None
+
+
+def wait(what: object, found: object) -> None:
+    end = time.monotonic() + SOON_S
+    while not found():  # type: ignore[operator]
+        assert time.monotonic() < end, what
+        time.sleep(0.1)
+
+
+PLACES = [
+    "take_feed",
+    "note_arrivals",
+    "move_feed",
+    "looked",
+    "settle_arrival",
+    "append",
+    "queued",
+]
+
+
+@pytest.mark.parametrize(
+    ("database_kind", "place"),
+    [
+        (kind, place)
+        for kind in ("sqlite", "postgresql")
+        for place in PLACES
+        if kind == "sqlite" or place in {"move_feed", "append"}
+    ],
+)
+def test_killed_at(
+    engine: Engine, settings: Settings, orthanc: OrthancServer, place: str
+) -> None:
+    sentinel = settings.data_dir / "killed"
+    queue = JobQueue(engine, settings)
+    mark = settings.data_dir.name
+
+    def studies() -> list[str]:
+        return [job.study_uid for job in queue.list(limit=200).jobs]
+
+    if place != "take_feed":
+        # The first reading only notes where the list ends.
+        with feed("never", sentinel, settings, orthanc):
+            wait("the first reading", lambda: has_begun(engine))
+    with feed(place, sentinel, settings, orthanc) as victim:
+        expected = {upload(orthanc, mark)} if place != "take_feed" else set()
+        wait(f"to be killed at {place}", lambda: victim.poll() is not None)
+    assert sentinel.exists()
+    expected |= {upload(orthanc, mark)} if place != "take_feed" else set()
+    with feed("never", sentinel, settings, orthanc):
+        if place == "take_feed":
+            wait("the first reading", lambda: has_begun(engine))
+        expected.add(upload(orthanc, mark))
+        wait("all jobs", lambda: expected <= set(studies()))
+        time.sleep(1.0)
+    found = studies()
+    assert len(found) == len(set(found))
+    assert set(found) == expected
