@@ -15,7 +15,7 @@ import flask
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from db.engine import Engine, database_time, make_engine, reading
-from db.jobs import count_jobs, list_jobs
+from db.jobs import count_jobs, oldest_queued
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
 from orthanc.routes import ARCHIVE_EXTENSION
@@ -130,18 +130,18 @@ def _make_services(
         queue=queue,
         models=ModelRegistry(settings.model_dirs),
         identity=LocalUsers(database),
-        metrics=Metrics(lambda: _read_queue(database, settings.job_queue_limit)),
+        metrics=Metrics(lambda: _read_queue(database)),
         archive_health=Health(archive.ping),
         broker_health=Health(ping_broker) if ping_broker else None,
     )
 
 
-def _read_queue(engine: Engine, limit: int) -> QueueFigures:
+def _read_queue(engine: Engine) -> QueueFigures:
     with reading(engine) as session:
         counts = count_jobs(session)
-        waiting, _ = list_jobs(session, state="queued", limit=limit)
+        oldest = oldest_queued(session)
         now = database_time(session)
-    oldest_s = (now - waiting[-1].created_at).total_seconds() if waiting else 0.0
+    oldest_s = (now - oldest).total_seconds() if oldest else 0.0
     return QueueFigures(counts, max(oldest_s, 0.0))
 
 

@@ -16,7 +16,14 @@ from werkzeug import Response
 
 from db import audit
 from db.engine import reading, transaction
-from db.jobs import Job, get_job, list_jobs, queue_position, ups_state
+from db.jobs import (
+    Job,
+    get_job,
+    list_jobs,
+    queue_position,
+    queue_positions,
+    ups_state,
+)
 from db.results import Lesion, get_lesion, get_result, list_results
 from errors import CODES, MetiaError
 from orthanc.archive import Archive
@@ -113,7 +120,8 @@ def show_jobs(query: dict[str, Any]) -> dict[str, Any]:
             limit=query["limit"],
             cursor=query.get("cursor"),
         )
-        listed = [_job(job, queue_position(session, job)) for job in page]
+        places = queue_positions(session, page)
+    listed = [_job(job, places.get(job.id)) for job in page]
     return {"jobs": listed, "next_cursor": cursor}
 
 
