@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,15 @@ def open_page(
     stack: RunningStack, browser: Browser, request: pytest.FixtureRequest
 ) -> Iterator[OpenPage]:
     """Give what opens a tab for a user (None: nobody is logged in)."""
+    with pages_of(stack, browser, request) as make:
+        yield make
+
+
+@contextmanager
+def pages_of(
+    stack: RunningStack, browser: Browser, request: pytest.FixtureRequest
+) -> Iterator[OpenPage]:
+    """Give what opens tabs of a system; pictures of them where the test fails."""
     contexts: list[BrowserContext] = []
     pages: list[ViewerPage] = []
 

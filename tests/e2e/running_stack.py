@@ -140,8 +140,8 @@ class RunningStack:
 
 
 @contextmanager
-def running_stack(folder: Path) -> Iterator[RunningStack]:
-    """Run the system in `folder`, and stop it."""
+def running_stack(folder: Path, **settings: str) -> Iterator[RunningStack]:
+    """Run the system in `folder` with settings of its environment, and stop it."""
     port = _free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("METIA_")}
     command = [str(ROOT / "metia"), "up", "--no-sample"]
@@ -150,7 +150,7 @@ def running_stack(folder: Path) -> Iterator[RunningStack]:
         process = subprocess.Popen(
             [*command, "--port", str(port), "--data-dir", str(folder / "var")],
             cwd=ROOT,
-            env={**environment, "PYTHONUNBUFFERED": "1"},
+            env={**environment, "PYTHONUNBUFFERED": "1", **settings},
             stdout=log,
             stderr=subprocess.STDOUT,
         )
