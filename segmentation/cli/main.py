@@ -30,6 +30,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "segmentation.cli.stack_commands:up",
         "Run the whole system: viewer, API, worker and archive.",
     ),
+    "worker": (
+        "segmentation.cli.worker:worker",
+        "One more worker, here or on another host.",
+    ),
     "models": ("segmentation.cli.models:models", "The installed models."),
     "rano": ("segmentation.followup.command:rano", "Response by RANO-BM, from a file."),
     "export": (

@@ -58,7 +58,7 @@ def _sentinel(folder: Path, kind: str, step: str) -> Path:
 
 @contextmanager
 def _worker(
-    kind: str, step: str, folder: Path, orthanc: OrthancServer
+    kind: str, step: str, folder: Path, orthanc: OrthancServer, broker_url: str = ""
 ) -> Iterator[None]:
     """Keep a worker running: start another when it is killed, as a supervisor does."""
     environment = {
@@ -71,6 +71,7 @@ def _worker(
         "METIA_JOB_LEASE_S": str(LEASE_S),
         "METIA_JOB_HEARTBEAT_S": str(LEASE_S / 4),
         "METIA_WORKER_POLL_S": "0.1",
+        "METIA_BROKER_URL": broker_url,
     }
     command = [sys.executable, "-m", "tests.faults.killed_worker"]
     arguments = [kind, step, str(_sentinel(folder, kind, step))]
@@ -97,18 +98,32 @@ def _finished(queue: JobQueue, job: Job, timeout_s: float = 90.0) -> Job:
     pytest.fail(f"still {job.state} in step {job.step}")
 
 
-@pytest.mark.parametrize("step", STEPS)
+# Before and after the archive has the object, also where a broker delivers.
+@pytest.mark.parametrize(
+    ("delivery", "step"),
+    [
+        *(("polling", step) for step in STEPS),
+        ("redis", "predict"),
+        ("rabbitmq", "record"),
+    ],
+)
 def test_killed_worker_leaves_one_result(
-    step: str, database: tuple[Engine, Path], orthanc: OrthancServer
+    delivery: str,
+    step: str,
+    database: tuple[Engine, Path],
+    orthanc: OrthancServer,
+    request: pytest.FixtureRequest,
 ) -> None:
     engine, folder = database
+    broker_url = "" if delivery == "polling" else request.getfixturevalue(delivery).url
+    _sentinel(folder, SEGMENTATION, step).unlink(missing_ok=True)  # of another delivery
     visit = Visit(key=f"killed-at-{step}-{time.time_ns()}")
     head = sample_head((48, 64, 64), lesions=_LESIONS)
     orthanc.upload(dicom_series(head, visit=visit))
     queue = JobQueue(engine, Settings(data_dir=folder, job_lease_s=LEASE_S,
                                       job_heartbeat_s=LEASE_S / 4))  # fmt: skip
     job, _ = queue.submit(visit.study_uid)
-    with _worker(SEGMENTATION, step, folder, orthanc):
+    with _worker(SEGMENTATION, step, folder, orthanc, broker_url):
         job = _finished(queue, job)
 
     assert _sentinel(folder, SEGMENTATION, step).exists(), "the worker was not killed"
