@@ -286,7 +286,8 @@ class _ChunkReader:
         self._buffer += chunk
 
     def _cut(self, length: int, dropped: int) -> bytes:
-        piece = bytes(self._buffer[:length])
+        with memoryview(self._buffer) as pulled:
+            piece = bytes(pulled[:length])  # one copy; a slice would be another
         del self._buffer[:dropped]
         return piece
 

@@ -157,8 +157,8 @@ def derived_frame_of_reference(instance: Dataset) -> str:
 
 def _image_part(instance: Dataset, shared: Dataset) -> Dataset:
     # Not copy.copy: pydicom's shares the elements, so the last position would be all's.
-    image = Dataset()
-    image.update(shared)
+    # Dataset.update would make every element anew for every image.
+    image = Dataset(dict(shared.items()))
     for keyword in _IMAGE_KEYWORDS:
         element = _read(instance, keyword)
         if element is not None:

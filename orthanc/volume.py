@@ -119,8 +119,8 @@ def load_series(
     ]
     order = _one_of_each_place(frames, groups, pixels, warnings)
     grid = geometry.fit_grid(frames, order)
-    array, digest = _rescaled(frames, grid.order, pixels)
-    _check_values(array)
+    array = _rescaled(frames, grid.order, pixels)
+    digest = _digest(frames, grid.order, pixels)
     reference = stated_frame_of_reference(instances[0])
     if reference is None:
         warnings.append("The images name no frame of reference; one was derived.")
@@ -244,37 +244,49 @@ def _stored(frame: Frame, pixels: Sequence[IntegerArray]) -> IntegerArray:
     return stored
 
 
-def _rescaled(
+def _digest(
     frames: Sequence[Frame], order: Sequence[int], pixels: Sequence[IntegerArray]
-) -> tuple[NDArray[np.float32], str]:
-    """Stack the slices, each with its own slope and intercept, and hash them.
+) -> str:
+    """Hash the slices in the order of axis 0.
 
-    The hash runs over shape, stored values (little endian), slope and intercept of each
-    slice in the order of axis 0, so that it does not depend on the compression.
+    Over shape, stored values (little endian), slope and intercept of each slice, so
+    that it does not depend on the compression.
     """
     first = frames[order[0]]
+    shape = (len(order), first.rows, first.columns)
+    digest = hashlib.sha256(str(shape).encode())
+    for frame_index in order:
+        frame = frames[frame_index]
+        stored = _stored(frame, pixels)
+        little_endian = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
+        digest.update(np.ascontiguousarray(little_endian).data)
+        digest.update(f"{frame.slope!r} {frame.intercept!r}".encode())
+    return digest.hexdigest()
+
+
+def _rescaled(
+    frames: Sequence[Frame], order: Sequence[int], pixels: Sequence[IntegerArray]
+) -> NDArray[np.float32]:
+    """Stack the slices, each with its own slope and intercept; refuse odd values."""
+    first = frames[order[0]]
     array = np.empty((len(order), first.rows, first.columns), dtype=np.float32)
-    digest = hashlib.sha256(str(array.shape).encode())
+    # Slice by slice, while it is in the processor's cache.
+    low, high = np.empty(len(order)), np.empty(len(order))
     with np.errstate(over="ignore", invalid="ignore"):
         for index, frame_index in enumerate(order):
             frame = frames[frame_index]
             stored = _stored(frame, pixels)
-            little_endian = stored.astype(stored.dtype.newbyteorder("<"), copy=False)
-            digest.update(np.ascontiguousarray(little_endian).data)
-            digest.update(f"{frame.slope!r} {frame.intercept!r}".encode())
             if (frame.slope, frame.intercept) == (1.0, 0.0):
                 array[index] = stored
             else:
                 array[index] = stored * frame.slope + frame.intercept
-    return array, digest.hexdigest()
-
-
-def _check_values(array: NDArray[np.float32]) -> None:
-    low, high = float(array.min()), float(array.max())
-    if not (np.isfinite(low) and np.isfinite(high)):
+            low[index], high[index] = array[index].min(), array[index].max()
+    lowest, highest = float(low.min()), float(high.max())
+    if not (np.isfinite(lowest) and np.isfinite(highest)):
         raise MetiaError("volume-bad-pixels", "Some values are not finite numbers.")
-    if low == high:
+    if lowest == highest:
         raise MetiaError("volume-bad-pixels", "Every pixel has the same value.")
+    return array
 
 
 def _facts(
