@@ -256,6 +256,11 @@ CODES: dict[str, ErrorCode] = {
         "Another worker has taken over this job", 409, "Nothing to do."
     ),
     "job-cancelled": ErrorCode("The job was cancelled", 409, "Press again to restart."),
+    "job-gave-way": ErrorCode(
+        "An automatic job gave way to one that a person asked for",
+        409,
+        "Nothing to do; it is taken up again by itself.",
+    ),
     "job-attempts-exhausted": ErrorCode(
         "The worker died every time it tried this job",
         500,

@@ -12,18 +12,21 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Protocol
 
+from db.ahead import AUTOMATIC
 from db.engine import Engine, Session
 from db.jobs import Job
 from db.models_registry import ModelRecord
 from db.results import LesionRecord, ResultRecord, record_result
+from errors import MetiaError
 from orthanc.archive import Archive
 from orthanc.gateway import OrthancArchive
+from segmentation.ahead.giving_way import GivingWay, person_waits
 from segmentation.ahead.prefetch import Prefetcher
 from segmentation.dicom.seg import Segment
 from segmentation.followup.linking import relink
 from segmentation.models.choice import default_model
 from segmentation.models.predictor import Predictor
-from segmentation.models.registry import ModelFolder, ModelRegistry, load_predictor
+from segmentation.models.registry import ModelFolder, ModelRegistry, load_as_set
 from segmentation.pipeline import (
     Analysis,
     JobPort,
@@ -116,17 +119,31 @@ class SegmentationRunner:
         def record(outcome: Outcome) -> None:
             context.record(lambda session: record_outcome(session, job, outcome))
 
+        port = (
+            context if job.requested_by != AUTOMATIC else self._giving_way(job, context)
+        )
         ahead = self._prefetcher
-        with ahead.at_work() if ahead else nullcontext():
-            run_segmentation(
-                Request(job.study_uid, job.series_uid),
-                context,
-                self._archive,
-                predictor,
-                record,
-                stable_timeout_s=self._settings.archive_stable_timeout_s,
-                fetch_series=ahead.fetch_series if ahead else None,
-            )
+        try:
+            with ahead.at_work() if ahead else nullcontext():
+                run_segmentation(
+                    Request(job.study_uid, job.series_uid),
+                    port,
+                    self._archive,
+                    predictor,
+                    record,
+                    stable_timeout_s=self._settings.archive_stable_timeout_s,
+                    fetch_series=ahead.fetch_series if ahead else None,
+                )
+        except MetiaError as error:
+            if error.code == "job-cancelled" and _gave_way(port):
+                raise MetiaError(
+                    "job-gave-way", "A person's job goes first."
+                ) from error
+            raise
+
+    def _giving_way(self, job: Job, context: RecordingPort) -> GivingWay:
+        queues = self._settings.worker_queues
+        return GivingWay(context, lambda: person_waits(self._engine, queues, job.id))
 
     def _choose(self, name: str | None) -> ModelFolder:
         registry = ModelRegistry(self._settings.model_dirs)
@@ -139,15 +156,17 @@ class SegmentationRunner:
         if current is None or current.identity != model.identity:
             # Let go of the old one first: two models may not fit into memory.
             self._predictor = None
-            current = load_predictor(
-                model, device=self._settings.device, threads=self._settings.threads
-            )
+            current = load_as_set(model, self._settings)
             self._predictor = current
         else:
             # The file on disk is what an administrator would examine: a model that was
             # changed under a running worker must not go on answering unnoticed.
             model.verify()
         return current
+
+
+def _gave_way(port: JobPort) -> bool:
+    return isinstance(port, GivingWay) and port.gave_way
 
 
 def record_outcome(session: Session, job: Job, outcome: Outcome) -> str:

@@ -186,7 +186,8 @@ class Worker:
         if context.cancel_requested:
             cancelled = MetiaError("job-cancelled", "The job was cancelled on request.")
             return lambda: self._queue.fail(fence, cancelled)
-        if self.stopping.is_set() and _is_interruption(error):
+        interrupted = self.stopping.is_set() and _is_interruption(error)
+        if interrupted or error.code == "job-gave-way":
             return lambda: self._queue.release(fence)
         if may_retry(error.code):
             return lambda: self._queue.retry(fence, error, timings_s)

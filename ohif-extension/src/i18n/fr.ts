@@ -153,6 +153,10 @@ export const problems: ProblemWords = {
   'disk-full': problem('Le disque est plein', 'Libérez de l’espace, puis appuyez à nouveau.'),
   'job-superseded': problem('Un autre calculateur a repris cette tâche', 'Rien à faire.'),
   'job-cancelled': problem('La tâche a été annulée', 'Appuyez à nouveau pour recommencer.'),
+  'job-gave-way': problem(
+    'Une tâche automatique a laissé passer une demande de lecteur',
+    'Rien à faire ; elle est reprise d’elle-même.',
+  ),
   'job-attempts-exhausted': problem('Le calculateur s’est arrêté à chaque essai', 'Examinez le journal du calculateur ; appuyez à nouveau une fois la cause corrigée.'),
   'input-unreadable': problem('Les fichiers donnés sont illisibles', 'Donnez un dossier DICOM, un ZIP d’un tel dossier ou un fichier NIfTI.'),
   'input-ambiguous': problem('Les fichiers donnés laissent un choix ouvert', 'Nommez la série avec --series, ou donnez le dossier d’une seule étude.'),
