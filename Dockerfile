@@ -9,6 +9,11 @@ COPY requirements.txt ./
 RUN pip install --no-cache-dir "$(grep '^torch==' requirements.txt)" \
  && pip install --no-cache-dir -r requirements.txt
 
+# PostgreSQL's driver is LGPL, and needed only by the profile `scale`.
+ARG WITH_POSTGRESQL=
+COPY requirements-postgresql.txt ./
+RUN test -z "$WITH_POSTGRESQL" || pip install --no-cache-dir -r requirements-postgresql.txt
+
 COPY api.py errors.py settings.py gunicorn.conf.py metia ./
 COPY db db
 COPY docs/examples docs/examples

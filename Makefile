@@ -63,7 +63,7 @@ $(STAMPS)/python: requirements.txt $(STAMPS)/packages
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
-$(STAMPS)/python-dev: requirements-dev.txt $(STAMPS)/python
+$(STAMPS)/python-dev: requirements-dev.txt requirements-postgresql.txt $(STAMPS)/python
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt -r requirements-dev.txt
 	touch $@
 

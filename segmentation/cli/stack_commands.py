@@ -9,14 +9,18 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import time
 from pathlib import Path
 
 import click
 
+from errors import MetiaError
 from segmentation.cli import stack_files
 from segmentation.cli.sample import load_sample
 from segmentation.cli.up import LocalStack, StackOptions
 from settings import RESEARCH_NOTICE, ROOT, Settings, get_settings
+
+_DATABASE_START_S = 90.0
 
 
 @click.command()
@@ -85,6 +89,9 @@ def init() -> None:
     """Prepare the volumes of the containers (run by docker-compose)."""
     password = stack_files.ensure_secret(Path("/etc/metia/service/archive_password"))
     stack_files.ensure_secret(Path("/etc/metia/service/secret_key"))
+    stack_files.write_scale_secrets(
+        Path("/etc/metia/service"), database="database:5432", broker="broker:6379"
+    )
     settings = get_settings()  # which read the secrets: not before there are any
     stack_files.write_archive_configuration(
         Path("/etc/metia/archive/orthanc.json"),
@@ -105,7 +112,26 @@ def init() -> None:
         secure=settings.cookie_secure,
         legacy_wait_s=settings.legacy_wait_s if settings.legacy_api else None,
     )
+    _await_database(settings)
     _tell_password(prepare_database(settings))
+
+
+def _await_database(settings: Settings) -> None:
+    """Wait for a PostgreSQL that starts beside us; its password was made just now."""
+    from db.engine import make_engine
+    from db.schema import current
+
+    engine = make_engine(settings.database_url)
+    deadline = time.monotonic() + _DATABASE_START_S
+    while True:
+        try:
+            current(engine)
+            break
+        except MetiaError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(1)
+    engine.dispose()
 
 
 def prepare_database(settings: Settings) -> str | None:

@@ -30,6 +30,26 @@ def ensure_secret(path: Path) -> str:
     return path.read_text("utf-8").strip()
 
 
+def write_scale_secrets(folder: Path, *, database: str, broker: str) -> None:
+    """Make the passwords of PostgreSQL and Redis, and the addresses that hold them.
+
+    Parameters
+    ----------
+    folder : Path
+        Gets ``database_password``, ``database_url``, ``broker_password``,
+        ``broker_url``.
+    database, broker : str
+        Host and port.
+    """
+    password = ensure_secret(folder / "database_password")
+    _replace(
+        folder / "database_url",
+        f"postgresql+psycopg://metia:{password}@{database}/metia\n",
+    )
+    password = ensure_secret(folder / "broker_password")
+    _replace(folder / "broker_url", f"redis://:{password}@{broker}/0\n")
+
+
 def write_archive_configuration(
     path: Path,
     *,
