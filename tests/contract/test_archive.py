@@ -220,6 +220,24 @@ def test_series_comes_complete_in_order_and_unchanged(subject: Subject) -> None:
     assert fractions[-1] == 1.0
 
 
+def test_a_listing_changes_with_the_series(subject: Subject) -> None:
+    images = make_series(4)
+    uids = images[0].StudyInstanceUID, images[0].SeriesInstanceUID
+    subject.put(images[:3])
+    before = subject.archive.list_series(*uids)
+    assert before == subject.archive.list_series(*uids)
+    assert len(before.instances) == 3
+    assert before.size_bytes > 3 * len(images[0].PixelData)
+    subject.put(make_series(2, study_uid=uids[0]))
+    assert subject.archive.list_series(*uids) == before, "another series came"
+    subject.put(images[3:])
+    after = subject.archive.list_series(*uids)
+    assert set(before.instances) < set(after.instances)
+    for wrong in ((uids[0], "1.2.3"), ("1.2.3", uids[1]), (uids[0], "*")):
+        with pytest.raises(MetiaError, match="not-found"):
+            subject.archive.list_series(*wrong)
+
+
 def test_images_without_number_come_too(subject: Subject) -> None:
     images = make_series(4)
     for image in images[:2]:
