@@ -63,6 +63,11 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int = Field(0, ge=0)
     """CPU threads of the network (0: all cores the process may use)."""
+    engine: Literal["auto", "torch", "openvino"] = "auto"
+    """What computes the network (auto: what was measured here, else a rule)."""
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    compile_network: bool = False
+    """Let torch compile the network for a GPU at load, which takes minutes."""
 
     broker_url: SecretStr = SecretStr("")
     """Redis or RabbitMQ, through which Celery delivers jobs (empty: workers poll the

@@ -1,74 +1,129 @@
-"""What the network runs on: device, number format and threads of this machine.
+"""What the network runs on: device, processor and threads of this machine.
 
-Deterministic per machine: the choice depends on what the processor states, never on a
-measurement. Everything chosen here is recorded with a result, because it may change the
-last digits of a probability. Called once when a model is loaded.
+Nothing here measures, and nothing loads torch where there is no CUDA driver. oneDNN's
+limit on instruction sets (ONEDNN_MAX_CPU_ISA, which torch and OpenVINO heed) counts as
+if the processor had no more. Called once when a model is loaded.
 """
 
 from __future__ import annotations
 
+import ctypes
 import os
-
-import torch
+import platform
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
 
 from errors import MetiaError
 
+_ISA_FLAGS = {
+    "amx": ("amx_tile", "amx_bf16"),
+    "avx512": ("avx512f", "avx512bw", "avx512vl", "avx512dq"),
+    "avx2": ("avx2", "fma"),
+}
+"""Instruction sets that make a difference, the most able first, and what they need."""
 
-def choose_device(wish: str) -> torch.device:
-    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+@dataclass(frozen=True)
+class Machine:
+    """The processor as the network sees it.
+
+    Attributes
+    ----------
+    cpu : str
+        Name of the model.
+    instructions : tuple of str
+        Of ``amx``, ``avx512`` and ``avx2`` those that may be used.
+    cores : int
+        That this process may use.
+    """
+
+    cpu: str
+    instructions: tuple[str, ...]
+    cores: int
+
+
+def describe_machine(cpu_info: Path = Path("/proc/cpuinfo")) -> Machine:
+    """Read the processor's name and abilities, as far as the limit allows them."""
+    facts = _first_processor(cpu_info)
+    flags = set(facts.get("flags", "").split())
+    allowed = _allowed(os.environ.get("ONEDNN_MAX_CPU_ISA", ""))
+    return Machine(
+        cpu=facts.get("model name", platform.machine()),
+        instructions=tuple(
+            name
+            for name, needed in _ISA_FLAGS.items()
+            if name in allowed and flags.issuperset(needed)
+        ),
+        cores=len(os.sched_getaffinity(0)),
+    )
+
+
+def _first_processor(cpu_info: Path) -> dict[str, str]:
+    try:
+        text = cpu_info.read_text("utf-8", "replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in text.partition("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _allowed(limit: str) -> set[str]:
+    """Tell which instruction sets oneDNN's limit leaves."""
+    limit = limit.upper()
+    if not limit or limit in {"ALL", "DEFAULT"} or "AMX" in limit:
+        return {"amx", "avx512", "avx2"}
+    if limit.startswith("AVX512") or limit.startswith("AVX10"):
+        return {"avx512", "avx2"}
+    return {"avx2"} if limit.startswith("AVX2") else set()
+
+
+@lru_cache(maxsize=1)
+def has_cuda_driver() -> bool:
+    """Tell whether a CUDA device may be there, without loading torch."""
+    try:
+        ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return False
+    return True
+
+
+def choose_device(wish: str) -> str:
+    """Return ``cpu`` or ``cuda:N`` for ``auto``, ``cpu`` or ``cuda``.
 
     Raises
     ------
     MetiaError
         ``configuration-invalid`` where ``cuda`` is asked for and there is none.
     """
-    if wish == "cpu" or (wish == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    if not torch.cuda.is_available():
+    if wish == "cpu" or not has_cuda_driver():
+        found = ""
+    else:
+        import torch
+
+        there = torch.cuda.is_available()
+        found = f"cuda:{torch.cuda.current_device()}" if there else ""
+    if wish == "cuda" and not found:
         raise MetiaError(
             "configuration-invalid",
             "METIA_DEVICE is cuda, but there is no CUDA device.",
         )
-    # Needed for deterministic matrix products, and read when CUDA starts.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    return torch.device("cuda", torch.cuda.current_device())
+    return found or "cpu"
 
 
-def describe_device(device: torch.device) -> str:
-    """Name a device as results record it: ``cpu`` or ``cuda:0 (name)``."""
-    if device.type == "cpu":
-        return "cpu"
-    return f"{device} ({torch.cuda.get_device_name(device)})"
-
-
-def choose_precision(device: torch.device) -> torch.dtype:
-    """Return bfloat16 where the hardware multiplies it faster, else float32.
-
-    On a CPU that means AMX: with mere AVX-512 instructions bfloat16 gains under a tenth
-    and loses digits. oneDNN's own limit on instruction sets is heeded.
-    """
-    if device.type == "cuda":
-        fast = torch.cuda.is_bf16_supported(including_emulation=False)
-    else:
-        limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "AMX").upper()
-        # The only public capability query knows no AMX.
-        amx = torch.cpu._is_amx_tile_supported()
-        fast = bool(amx) and ("AMX" in limit or limit in {"ALL", "DEFAULT"})
-    return torch.bfloat16 if fast else torch.float32
-
-
-def set_threads(threads: int) -> int:
-    """Set the CPU threads of this process's torch (0: all cores it may use)."""
-    count = threads or len(os.sched_getaffinity(0))
-    torch.set_num_threads(count)
-    return count
+def count_threads(wish: int) -> int:
+    """Return the CPU threads to use (0: all cores the process may use)."""
+    return wish or len(os.sched_getaffinity(0))
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Tell whether an error means that device or host memory ran out."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    if isinstance(error, MemoryError):
         return True
     text = str(error)
     return isinstance(error, RuntimeError) and (
-        "not enough memory" in text or "can't allocate memory" in text
+        type(error).__name__ == "OutOfMemoryError"  # torch's, which may not be loaded
+        or "not enough memory" in text
+        or "can't allocate memory" in text
+        or "bad_alloc" in text
     )

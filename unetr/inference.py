@@ -1,10 +1,10 @@
 """Prediction with a UNETR: prepare, slide, restore; deterministic, bounded, stoppable.
 
 ``UnetrInference`` holds one loaded network for the life of the process and answers one
-call at a time (it sets the process's torch threads and determinism). The input is a
-``highdicom.Volume`` with axes (slice, row, column) in LPS; the answer lies on exactly
-its grid. Memory that runs out is met with smaller batches, then with sums on the CPU;
-what was done is part of the answer's parameters, and the region is never smaller.
+call at a time. The input is a ``highdicom.Volume`` with axes (slice, row, column) in
+LPS; the answer lies on exactly its grid. Memory that runs out is met with smaller
+batches, then with sums in main memory; what was done is part of the answer's
+parameters, and the region is never smaller. Which engine computes does not matter here.
 """
 
 from __future__ import annotations
@@ -14,12 +14,10 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import highdicom as hd
 import numpy as np
-import torch
-from torch import Tensor
 
 from errors import MetiaError
 from unetr.configuration import (
@@ -28,18 +26,13 @@ from unetr.configuration import (
     NetworkArguments,
     Profile,
 )
-from unetr.hardware import (
-    choose_device,
-    choose_precision,
-    describe_device,
-    is_out_of_memory,
-    set_threads,
-)
+from unetr.engines.engine import Choice, Loaded, Source
+from unetr.engines.selection import Wish, load
+from unetr.hardware import is_out_of_memory
 from unetr.head import Head
 from unetr.legacy import prepare_legacy
-from unetr.network import load_for_inference, read_safetensors
-from unetr.preprocessing import prepare
-from unetr.windows import Network, Plan, plans, run_windows
+from unetr.preprocessing import HOST, prepare
+from unetr.windows import Plan, plans, run_windows
 
 PREPARED_SHARE = 0.04
 """Part of the progress that preparation takes; the same again for the way back."""
@@ -69,51 +62,31 @@ class PreparedImage(Protocol):
     """An image on the network's grid, and the way back."""
 
     @property
-    def volume(self) -> Tensor:
+    def volume(self) -> Any:
         """What the network sees, (slice, row, column) of its own grid."""
 
     @property
     def head(self) -> Head:
         """Where the head lies."""
 
-    def restore(self, logits: Tensor) -> hd.Volume:
+    def restore(self, logits: Any) -> hd.Volume:
         """Bring logits like `volume` back to the source as probabilities."""
 
 
 class UnetrInference:
-    """A loaded network with its way of preparing images.
-
-    Parameters
-    ----------
-    network : callable
-        Windows (batch, 1, slice, row, column) to logits of the same shape.
-    precision : torch.dtype
-        Number format of the network's input.
-    threads : int
-        CPU threads; 0 means all cores.
-    """
+    """A loaded network with its way of preparing images."""
 
     def __init__(
-        self,
-        network: Network,
-        profile: Profile,
-        inference: InferenceParameters,
-        *,
-        device: torch.device,
-        precision: torch.dtype,
-        threads: int = 0,
+        self, loaded: Loaded, profile: Profile, inference: InferenceParameters
     ) -> None:
         if inference.window is None:
             raise MetiaError("model-invalid", "The model states no window.")
-        self._network = network
+        self._loaded = loaded
         self._profile = profile
         self._inference = inference
         self._window = inference.window
-        self._device = device
-        self.device = describe_device(device)
-        self._precision = precision
-        self._threads = set_threads(threads)
-        self.plans: tuple[Plan, ...] = plans(device)
+        self.device = loaded.device
+        self.plans: tuple[Plan, ...] = plans(loaded.place.device)
 
     def with_profile(self, profile: Profile) -> UnetrInference:
         """Give the same loaded network with another way of preparing images."""
@@ -137,7 +110,7 @@ class UnetrInference:
             ``volume-bad-pixels``.
         """
         steps = _Steps(progress, cancelled)
-        with _deterministic(self._threads), _memory_errors():
+        with self._loaded.session(), _memory_errors():
             steps.reach(0.0)
             prepared = self._prepare(image)
             steps.reach(PREPARED_SHARE)
@@ -156,33 +129,45 @@ class UnetrInference:
         )
 
     def _prepare(self, image: hd.Volume) -> PreparedImage:
+        resident = self._loaded.resident
+        arithmetic = HOST if resident is None else resident.arithmetic
         if isinstance(self._profile, LegacyProfile):
-            return prepare_legacy(image, self._profile, self._window)
-        return prepare(image, self._profile, self._window)
+            return prepare_legacy(image, self._profile, self._window, arithmetic)
+        return prepare(image, self._profile, self._window, arithmetic)
 
-    def _run(self, volume: Tensor, steps: _Steps) -> tuple[Tensor, Plan, int]:
+    def _run(self, volume: Any, steps: _Steps) -> tuple[Any, Plan, int]:
         for retries, plan in enumerate(self.plans):
             try:
-                logits = run_windows(
-                    self._network,
-                    volume,
-                    window=self._window,
-                    overlap=self._inference.overlap,
-                    plan=plan,
-                    device=self._device,
-                    precision=self._precision,
-                    on_window=steps.window,
-                )
+                logits = self._slide(volume, plan, steps)
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
             else:
                 return logits, plan, retries
             # Outside the handler: the traceback there keeps the tensors alive.
-            if self._device.type == "cuda":
-                torch.cuda.empty_cache()
+            if self._loaded.resident is not None:
+                self._loaded.resident.release()
         raise MetiaError(
             "out-of-memory", "The network does not fit into memory, even one window."
+        )
+
+    def _slide(self, volume: Any, plan: Plan, steps: _Steps) -> Any:
+        resident, overlap = self._loaded.resident, self._inference.overlap
+        if resident is not None and plan.stitch_on != "cpu":
+            return resident.run(
+                volume,
+                window=self._window,
+                overlap=overlap,
+                batch=plan.batch,
+                on_window=steps.window,
+            )
+        return run_windows(
+            self._loaded.network,
+            volume if resident is None else resident.to_host(volume),
+            window=self._window,
+            overlap=overlap,
+            batch=plan.batch,
+            on_window=steps.window,
         )
 
     def _refuse_implausible(
@@ -207,10 +192,11 @@ class UnetrInference:
             "overlap": self._inference.overlap,
             "blending": "gaussian",
             "execution": {
-                "engine": "torch",
-                "device": self._device.type,
-                "precision": str(self._precision).removeprefix("torch."),
-                "threads": self._threads,
+                "engine": self._loaded.choice.engine,
+                "device": self._loaded.place.device.partition(":")[0],
+                "precision": self._loaded.choice.precision,
+                "threads": self._loaded.place.threads,
+                "versions": self._loaded.versions,
                 "batch": plan.batch,
                 "stitched_on": plan.stitch_on,
                 "out_of_memory_retries": retries,
@@ -246,21 +232,6 @@ class _Steps:
 
 
 @contextmanager
-def _deterministic(threads: int) -> Iterator[None]:
-    before = torch.are_deterministic_algorithms_enabled()
-    benchmark = torch.backends.cudnn.benchmark
-    torch.use_deterministic_algorithms(True)
-    torch.backends.cudnn.benchmark = False
-    torch.set_num_threads(threads)
-    try:
-        with torch.inference_mode():
-            yield
-    finally:
-        torch.use_deterministic_algorithms(before)
-        torch.backends.cudnn.benchmark = benchmark
-
-
-@contextmanager
 def _memory_errors() -> Iterator[None]:
     try:
         yield
@@ -278,25 +249,23 @@ def load_inference(
     inference: InferenceParameters,
     weights: bytes,
     *,
-    device: str,
-    threads: int,
+    wish: Wish,
+    measured: Choice | None = None,
 ) -> UnetrInference:
     """Build the network from the content of its safetensors file.
+
+    Parameters
+    ----------
+    wish : Wish
+        What the settings say about how to compute.
+    measured : Choice or None
+        What was measured to be the fastest here, where that is known.
 
     Raises
     ------
     MetiaError
         ``model-invalid`` where the weights do not fit, ``configuration-invalid`` where
-        the device does not exist.
+        device or engine do not exist.
     """
-    chosen = choose_device(device)
-    precision = choose_precision(chosen)
-    module = load_for_inference(network, read_safetensors(weights), chosen, precision)
-    return UnetrInference(
-        module,
-        profile,
-        inference,
-        device=chosen,
-        precision=precision,
-        threads=threads,
-    )
+    loaded = load(Source(network, weights), wish, measured)
+    return UnetrInference(loaded, profile, inference)

@@ -10,17 +10,21 @@ onto the source's grid. Volumes are highdicom's, axes (slice, row, column); pure
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import highdicom as hd
 import numpy as np
-import torch
-from torch import Tensor
-from torch.nn import functional
 
 from errors import MetiaError
 from unetr.configuration import LegacyProfile
 from unetr.head import Head, find_head
-from unetr.preprocessing import linear_weights, resample
+from unetr.preprocessing import (
+    HOST,
+    Arithmetic,
+    FloatArray,
+    Padding,
+    linear_weights,
+)
 
 _AXES = {"slice": 0, "row": 1, "column": 2}
 _ORIENTATION = "HPL"
@@ -33,28 +37,29 @@ class PreparedLegacy:
 
     Attributes
     ----------
-    volume : Tensor, float32
+    volume : array (or tensor of the device), float32
         Axes in the profile's order, steps in voxels, padded to the window.
     head : Head
         On the grid of `canonical`.
     """
 
-    volume: Tensor
+    volume: Any
     head: Head
     image: hd.Volume
     canonical: hd.Volume
     profile: LegacyProfile
     shape: tuple[int, ...]
-    padding: tuple[tuple[int, int], ...]
+    padding: Padding
+    arithmetic: Arithmetic = HOST
 
-    def restore(self, logits: Tensor) -> hd.Volume:
+    def restore(self, logits: Any) -> hd.Volume:
         """Bring logits back to the source as probabilities, float32 in [0, 1]."""
         inner = tuple(
             slice(before, length - after)
             for (before, after), length in zip(self.padding, logits.shape, strict=True)
         )
         back = [
-            linear_weights(torch.arange(count).double() / step, seen)
+            linear_weights(np.arange(count) / step, seen)
             for count, step, seen in zip(
                 self.shape,
                 self.profile.spacing_voxels,
@@ -62,15 +67,18 @@ class PreparedLegacy:
                 strict=True,
             )
         ]
-        probability = torch.sigmoid(resample(logits[inner], back)).cpu()
-        turned = _from_network(probability, self.profile).numpy()
+        probability = self.arithmetic.probabilities(logits[inner], back)
+        turned = _from_network(probability, self.profile)
         placed = self.canonical.with_array(np.ascontiguousarray(turned))
         same = placed.match_geometry(self.image)
         return self.image.with_array(np.ascontiguousarray(same.array))
 
 
 def prepare_legacy(
-    image: hd.Volume, profile: LegacyProfile, minimum_shape: tuple[int, int, int]
+    image: hd.Volume,
+    profile: LegacyProfile,
+    minimum_shape: tuple[int, int, int],
+    arithmetic: Arithmetic = HOST,
 ) -> PreparedLegacy:
     """Bring an image onto the old network's grid.
 
@@ -93,27 +101,29 @@ def prepare_legacy(
         raise MetiaError("volume-bad-pixels", "The image shows nothing.")
     head = find_head(array, canonical.spacing)
     low, high = profile.window_intensity
-    scaled = torch.from_numpy(array) / brightest * _BRIGHTEST
-    scaled = ((scaled - low) / (high - low)).clamp_(0, 1)
+    scaled = array / np.float32(brightest) * np.float32(_BRIGHTEST)
+    scaled -= np.float32(low)
+    scaled /= np.float32(high - low)
+    np.clip(scaled, 0, 1, out=scaled)
     turned = _to_network(scaled, profile)
     forth = [
-        linear_weights(torch.arange(_steps(count, step)).double() * step, count)
+        linear_weights(np.arange(_steps(count, step)) * np.float64(step), count)
         for count, step in zip(turned.shape, profile.spacing_voxels, strict=True)
     ]
-    volume = resample(turned, forth)
+    volume = arithmetic.resample(turned, forth)
     padding = tuple(
         (max(0, least - length) // 2, (max(0, least - length) + 1) // 2)
         for least, length in zip(minimum_shape, volume.shape, strict=True)
     )
-    flat = [count for pair in reversed(padding) for count in pair]
     return PreparedLegacy(
-        volume=functional.pad(volume, flat),
+        volume=arithmetic.pad(volume, padding, 0.0),
         head=head,
         image=image,
         canonical=canonical,
         profile=profile,
         shape=tuple(turned.shape),
         padding=padding,
+        arithmetic=arithmetic,
     )
 
 
@@ -122,20 +132,20 @@ def _steps(count: int, step: float) -> int:
     return max(1, round((count - 1) / step + 1))
 
 
-def _to_network(volume: Tensor, profile: LegacyProfile) -> Tensor:
+def _to_network(volume: FloatArray, profile: LegacyProfile) -> FloatArray:
     axes, backwards = _order(profile)
-    return volume.permute(axes).flip(backwards).contiguous()
+    return np.ascontiguousarray(np.flip(volume.transpose(axes), backwards))
 
 
-def _from_network(volume: Tensor, profile: LegacyProfile) -> Tensor:
+def _from_network(volume: FloatArray, profile: LegacyProfile) -> FloatArray:
     axes, backwards = _order(profile)
     inverse = [axes.index(axis) for axis in range(3)]
-    return volume.flip(backwards).permute(inverse)
+    return np.flip(volume, backwards).transpose(inverse)
 
 
-def _order(profile: LegacyProfile) -> tuple[list[int], list[int]]:
+def _order(profile: LegacyProfile) -> tuple[list[int], tuple[int, ...]]:
     axes = [_AXES[name.removeprefix("-")] for name in profile.axis_order]
-    backwards = [
+    backwards = tuple(
         place for place, name in enumerate(profile.axis_order) if name.startswith("-")
-    ]
+    )
     return axes, backwards

@@ -5,7 +5,8 @@ flips, nothing here does), the head's box with a margin, linear resampling along
 image's own axes (an oblique image stays oblique), intensities scaled by those of the
 head. Shrinking an axis averages over the wider voxel; the way back interpolates. Grids
 are (slice, row, column), lengths in mm. Training uses ``prepare`` too, so that it and
-inference cannot differ. Pure; deterministic.
+inference cannot differ. The arithmetic is numpy's, or that of the device which an
+engine brings (``Arithmetic``); no torch is imported here. Pure; deterministic.
 """
 
 from __future__ import annotations
@@ -13,13 +14,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 import highdicom as hd
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
 
 from errors import MetiaError
 from unetr.configuration import IntensityNormalisation, PreprocessingProfile
@@ -27,6 +26,11 @@ from unetr.head import Box, Head, find_head
 
 _SAME_SPACING = 1e-3
 _SAMPLE_LIMIT = 1_000_000
+
+FloatArray = NDArray[np.float32]
+Matrices = Sequence[FloatArray | None]
+"""What each axis is multiplied by, (new, old); None leaves it as it is."""
+Padding = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Axis:
             1, math.ceil(self.source_count * self.source_mm / self.network_mm - 1e-6)
         )
 
-    def to_network(self) -> Tensor:
+    def to_network(self) -> FloatArray:
         """Give the matrix (network, source) that resamples towards the network."""
         positions = self._positions(self.network_count, self.network_mm)
         where = positions / self.source_mm + (self.source_count - 1) / 2
@@ -59,52 +63,100 @@ class Axis:
             where, self.source_count, self.network_mm / self.source_mm
         )
 
-    def to_source(self) -> Tensor:
+    def to_source(self) -> FloatArray:
         """Give the matrix (source, network) that interpolates back."""
         positions = self._positions(self.source_count, self.source_mm)
         where = positions / self.network_mm + (self.network_count - 1) / 2
         return linear_weights(where, self.network_count)
 
     @staticmethod
-    def _positions(count: int, size_mm: float) -> Tensor:
-        return (torch.arange(count, dtype=torch.float64) - (count - 1) / 2) * size_mm
+    def _positions(count: int, size_mm: float) -> NDArray[np.float64]:
+        centred = np.arange(count, dtype=np.float64) - (count - 1) / 2
+        return centred * np.float64(size_mm)
 
 
-def linear_weights(where: Tensor, count: int, ratio: float = 1.0) -> Tensor:
+def linear_weights(
+    where: NDArray[np.float64], count: int, ratio: float = 1.0
+) -> FloatArray:
     """Weigh `count` samples for voxels at `where` that are `ratio` times as wide.
 
     Linear interpolation, averaged over the width by which the new voxel exceeds the old
     (their variances differ by (ratio^2 - 1) / 12). Both leave straight lines straight.
     Each row sums to 1.
     """
-    distance = where.clamp(0, count - 1)[:, None] - torch.arange(count).double()
+    distance = np.clip(where, 0, count - 1)[:, None] - np.arange(count)
     width = math.sqrt(max(0.0, ratio**2 - 1))
     if width < _SAME_SPACING:
-        weights = (1 - distance.abs()).clamp(min=0)
+        weights = np.clip(1 - np.abs(distance), 0, None)
     else:
         weights = _hat_area(distance + width / 2) - _hat_area(distance - width / 2)
-    return (weights / weights.sum(dim=1, keepdim=True)).float()
-
-
-def _hat_area(end: Tensor) -> Tensor:
-    """Area up to `end` below the hat of linear interpolation (one sample each way)."""
-    end = end.clamp(-1, 1)
-    return torch.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
-
-
-def resample(volume: Tensor, matrices: Sequence[Tensor | None]) -> Tensor:
-    """Multiply each axis by its matrix (new, old); None leaves an axis as it is."""
-    slices, rows, columns = (
-        None if matrix is None else matrix.to(volume.device) for matrix in matrices
+    normalised: FloatArray = (weights / weights.sum(axis=1, keepdims=True)).astype(
+        np.float32
     )
+    return normalised
+
+
+def _hat_area(end: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Area up to `end` below the hat of linear interpolation (one sample each way)."""
+    end = np.clip(end, -1, 1)
+    return np.where(end < 0, (1 + end) ** 2 / 2, 1 - (1 - end) ** 2 / 2)
+
+
+def multiply_axes(volume: Any, matrices: Sequence[Any]) -> Any:
+    """Multiply each axis by its matrix; arrays of numpy or tensors of torch alike."""
+    slices, rows, columns = matrices
     if slices is not None:
         _, height, width = volume.shape
-        volume = (slices @ volume.reshape(-1, height * width)).view(-1, height, width)
+        flat = slices @ volume.reshape(-1, height * width)
+        volume = flat.reshape(-1, height, width)
     if rows is not None:
         volume = rows @ volume
     if columns is not None:
         volume = volume @ columns.T
-    return volume.contiguous()
+    return volume
+
+
+class Arithmetic(Protocol):
+    """Where volumes lie and are computed on; a volume made here is used here only."""
+
+    def resample(self, volume: FloatArray, matrices: Matrices) -> Any:
+        """Multiply each axis of an array by its matrix; gives a volume."""
+
+    def pad(self, volume: Any, padding: Padding, value: float) -> Any:
+        """Surround a volume by `value`."""
+
+    def probabilities(self, logits: Any, matrices: Matrices) -> FloatArray:
+        """Resample logits, and give their sigmoid as an array."""
+
+
+class HostArithmetic:
+    """Volumes are arrays of numpy in main memory."""
+
+    def resample(self, volume: FloatArray, matrices: Matrices) -> FloatArray:
+        """See ``Arithmetic``."""
+        return np.ascontiguousarray(multiply_axes(volume, matrices))
+
+    def pad(self, volume: FloatArray, padding: Padding, value: float) -> FloatArray:
+        """See ``Arithmetic``."""
+        if not any(map(any, padding)):
+            return volume
+        return np.pad(volume, padding, constant_values=value)
+
+    def probabilities(self, logits: FloatArray, matrices: Matrices) -> FloatArray:
+        """See ``Arithmetic``."""
+        if all(matrix is None for matrix in matrices):
+            exponent = np.negative(logits)
+        else:
+            exponent = multiply_axes(-logits, matrices)
+        # Of a logit below -87 the exponential is infinity, and the answer 0 is right.
+        with np.errstate(over="ignore"):
+            np.exp(exponent, out=exponent)
+        exponent += 1
+        result: FloatArray = np.reciprocal(exponent, out=exponent)
+        return result
+
+
+HOST = HostArithmetic()
 
 
 @dataclass(frozen=True)
@@ -113,7 +165,7 @@ class Prepared:
 
     Attributes
     ----------
-    volume : Tensor, (slice, row, column), float32
+    volume : array (or tensor of the device), (slice, row, column), float32
         Scaled intensities of the head's box, padded to the least shape.
     head : Head
         On the grid of `canonical`.
@@ -121,21 +173,22 @@ class Prepared:
         The source as given, and with its axes turned.
     """
 
-    volume: Tensor
+    volume: Any
     head: Head
     image: hd.Volume
     canonical: hd.Volume
     box: Box
     axes: tuple[Axis, Axis, Axis]
-    padding: tuple[tuple[int, int], ...]
+    padding: Padding
+    arithmetic: Arithmetic = HOST
 
-    def restore(self, logits: Tensor) -> hd.Volume:
+    def restore(self, logits: Any) -> hd.Volume:
         """Bring logits on the network's grid back to the source as probabilities.
 
         Parameters
         ----------
-        logits : Tensor
-            Same shape as `volume`.
+        logits : array or tensor
+            Same shape as `volume`, and where it is.
 
         Returns
         -------
@@ -147,7 +200,7 @@ class Prepared:
             for (before, after), length in zip(self.padding, logits.shape, strict=True)
         )
         back = [None if axis.is_same else axis.to_source() for axis in self.axes]
-        probability = torch.sigmoid(resample(logits[inner], back)).cpu().numpy()
+        probability = self.arithmetic.probabilities(logits[inner], back)
         whole = np.zeros(self.canonical.spatial_shape, np.float32)
         whole[self.box] = probability
         turned = self.canonical.with_array(whole).match_geometry(self.image)
@@ -158,6 +211,7 @@ def prepare(
     image: hd.Volume,
     profile: PreprocessingProfile,
     minimum_shape: Sequence[int] = (1, 1, 1),
+    arithmetic: Arithmetic = HOST,
 ) -> Prepared:
     """Bring an image onto the network's grid.
 
@@ -187,7 +241,7 @@ def prepare(
     )
     axes = (first, second, third)
     forth = [None if axis.is_same else axis.to_network() for axis in axes]
-    volume = resample(scaled, forth)
+    volume = arithmetic.resample(scaled, forth)
     padding = tuple(
         (missing // 2, missing - missing // 2)
         for missing in (
@@ -195,9 +249,8 @@ def prepare(
             for least, length in zip(minimum_shape, volume.shape, strict=True)
         )
     )
-    flat = [count for pair in reversed(padding) for count in pair]
-    volume = functional.pad(volume, flat, value=darkest)
-    return Prepared(volume, head, image, canonical, box, axes, padding)
+    volume = arithmetic.pad(volume, padding, darkest)
+    return Prepared(volume, head, image, canonical, box, axes, padding, arithmetic)
 
 
 def _roomy_box(
@@ -221,12 +274,13 @@ def _roomy_box(
 
 def _normalise(
     part: NDArray[np.float32], head: Head, rule: IntensityNormalisation
-) -> tuple[Tensor, float]:
-    """Scale by the rule; also give the darkest value of the result."""
+) -> tuple[FloatArray, float]:
+    """Scale `part` in place by the rule; also give the darkest value of the result."""
     low, high = _anchors(part, head, rule)
-    scaled = torch.from_numpy(part).sub(low).div_(high - low)
-    scaled.clamp_(*rule.clip)
-    return scaled, float(scaled.min())
+    part -= np.float32(low)
+    part /= np.float32(high - low)
+    np.clip(part, *rule.clip, out=part)
+    return part, float(part.min())
 
 
 def _anchors(

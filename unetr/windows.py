@@ -1,9 +1,10 @@
 """The sliding window: evenly spread windows, Gaussian weights, sums added in place.
 
 The grid differs from MONAI's in that windows are spread evenly instead of the last one
-being pushed back; for the same windows the result is the same. Volumes are (slice, row,
-column) tensors; windows go through the network as (batch, 1, slice, row, column).
-Deterministic; holds no state.
+being pushed back; for the same windows the result is the same. This is the way through
+main memory; a device that keeps the volume has its own (``unetr.engines.resident``) on
+the same grid and weights. Volumes are (slice, row, column) arrays; windows go through
+the network as (batch, 1, slice, row, column). Deterministic; no torch.
 """
 
 from __future__ import annotations
@@ -12,14 +13,19 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
-import torch
-from monai.data.utils import compute_importance_map
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 from errors import MetiaError
 
-Network = Callable[[Tensor], Tensor]
+FloatArray = NDArray[np.float32]
+Network = Callable[[FloatArray], FloatArray]
+
+_SIGMA_SHARE = 0.125
+"""Width of the Gaussian as a part of the window, as MONAI's ``gaussian`` mode."""
+_LEAST_WEIGHT = 1e-3
 
 
 @dataclass(frozen=True)
@@ -31,18 +37,19 @@ class Plan:
     batch : int
         Windows a pass.
     stitch_on : str
-        Device type that holds the volume and the sums: ``cpu``, or that of the network.
+        What holds the volume and the sums: ``cpu`` (main memory), or ``cuda``.
     """
 
     batch: int
     stitch_on: str
 
 
-def plans(device: torch.device) -> tuple[Plan, ...]:
+def plans(device: str) -> tuple[Plan, ...]:
     """List the plans to try in turn, each needing less memory of the device."""
-    if device.type == "cpu":
+    kind = device.partition(":")[0]
+    if kind == "cpu":
         return (Plan(1, "cpu"),)
-    return (Plan(8, device.type), Plan(1, device.type), Plan(1, "cpu"))
+    return (Plan(8, kind), Plan(1, kind), Plan(1, "cpu"))
 
 
 def window_starts(length: int, window: int, overlap: float) -> list[int]:
@@ -54,69 +61,94 @@ def window_starts(length: int, window: int, overlap: float) -> list[int]:
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
+def window_places(
+    shape: Sequence[int], window: Sequence[int], overlap: float
+) -> list[tuple[slice, ...]]:
+    """List where the windows lie in a volume."""
+    corners = itertools.product(
+        *(
+            window_starts(length, size, overlap)
+            for length, size in zip(shape, window, strict=True)
+        )
+    )
+    return [
+        tuple(
+            slice(start, start + size)
+            for start, size in zip(corner, window, strict=True)
+        )
+        for corner in corners
+    ]
+
+
+@lru_cache(maxsize=4)
+def gaussian_weight(window: tuple[int, ...]) -> FloatArray:
+    """Weigh a window's voxels by a Gaussian around its middle; read-only."""
+    weight = np.ones((1, 1, 1), np.float64)
+    for axis, size in enumerate(window):
+        distance = np.arange(size) - (size - 1) / 2
+        bell = np.exp(-0.5 * (distance / (_SIGMA_SHARE * size)) ** 2)
+        weight = weight * np.expand_dims(bell, [a for a in range(3) if a != axis])
+    result = np.maximum(weight, _LEAST_WEIGHT).astype(np.float32)
+    result.flags.writeable = False
+    return result
+
+
 def run_windows(
     network: Network,
-    volume: Tensor,
+    volume: FloatArray,
     *,
     window: Sequence[int],
     overlap: float,
-    plan: Plan,
-    device: torch.device,
-    precision: torch.dtype,
+    batch: int,
     on_window: Callable[[float], None],
-) -> Tensor:
+) -> FloatArray:
     """Run the network over a whole volume.
 
     Parameters
     ----------
     network : callable
         Maps (batch, 1, *window) to logits of the same shape.
-    volume : Tensor, (slice, row, column), float32
+    volume : ndarray, (slice, row, column), float32
         At least as large as the window along each axis.
     on_window : callable
         Called before each window with the fraction done; may raise to stop.
 
     Returns
     -------
-    Tensor, (slice, row, column), float32
-        Logits, on the device that stitched.
+    ndarray, (slice, row, column), float32
+        Logits.
 
     Raises
     ------
     MetiaError
         ``prediction-implausible`` where the network answers with NaN or infinity.
     """
-    stitcher = device if plan.stitch_on == device.type else torch.device(plan.stitch_on)
-    volume = volume.to(stitcher)
-    weight = compute_importance_map(tuple(window), "gaussian", device=stitcher)
-    total = torch.zeros_like(volume)
-    weights = torch.zeros_like(volume)
-    places = [
-        tuple(
-            slice(start, start + size)
-            for start, size in zip(corner, window, strict=True)
-        )
-        for corner in itertools.product(
-            *(
-                window_starts(length, size, overlap)
-                for length, size in zip(volume.shape, window, strict=True)
-            )
-        )
-    ]
-    for first in range(0, len(places), plan.batch):
-        group = places[first : first + plan.batch]
+    weight = gaussian_weight(tuple(window))
+    total = np.zeros_like(volume)
+    weights = np.zeros_like(volume)
+    weighted = np.empty_like(weight)
+    places = window_places(volume.shape, window, overlap)
+    for first in range(0, len(places), batch):
+        group = places[first : first + batch]
         for offset in range(len(group)):
             on_window((first + offset) / len(places))
-        batch = torch.stack([volume[place] for place in group])[:, None]
-        batch = batch.to(device=device, dtype=precision)
-        logits = network(batch.contiguous(memory_format=torch.channels_last_3d))
-        logits = logits[:, 0].to(device=stitcher, dtype=torch.float32)
-        if not bool(torch.isfinite(logits).all()):
-            raise MetiaError(
-                "prediction-implausible", "The network answered with no numbers."
-            )
-        for place, answer in zip(group, logits, strict=True):
-            total[place].addcmul_(answer, weight)
-            weights[place].add_(weight)
+        windows = np.stack([volume[place] for place in group])[:, None]
+        for place, answer in zip(group, network(windows)[:, 0], strict=True):
+            np.multiply(answer, weight, out=weighted)
+            total[place] += weighted
+            weights[place] += weight
     on_window(1.0)
-    return total.div_(weights)
+    refuse_no_numbers(bool(np.isfinite(total).all()))
+    total /= weights
+    return total
+
+
+def refuse_no_numbers(finite: bool) -> None:
+    """Raise where a network answered with something that is no number.
+
+    One look at the sums is enough: NaN and infinity stay what they are in a sum.
+    """
+    if not finite:
+        raise MetiaError(
+            "prediction-implausible", "The network answered with no numbers."
+        )

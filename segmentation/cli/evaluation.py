@@ -1,6 +1,6 @@
 """``metia evaluate``: a model against synthetic test heads or own cases with truth.
 
-Predicts and measures exactly as the service does (``load_predictor``,
+Predicts and measures exactly as the service does (``load_as_set``,
 ``find_lesions``), then leaves the figures to ``unetr.training.evaluation``. Writes
 ``evaluation.json``, two tables as CSV and a self-contained ``report.html``. One case at
 a time; nothing leaves the machine.
@@ -89,14 +89,15 @@ def evaluate(
 ) -> None:
     """Measure how well a model finds lesions, with confidence intervals."""
     from errors import MetiaError
-    from segmentation.models.registry import load_predictor
+    from segmentation.models.registry import load_as_set
+    from settings import get_settings
 
     if (heads is None) == (cases_folder is None):
         raise click.UsageError("Give either --heads or --cases.")
     if out.exists():
         raise MetiaError("output-exists", "The folder for the report exists already.")
     folder = _model(model, model_folder)
-    predictor = load_predictor(folder, device=device, threads=threads)
+    predictor = load_as_set(folder, get_settings(), device=device, threads=threads)
     level = threshold or predictor.threshold
     if heads is not None:
         source = f"{count} synthetic heads, part {part}, seed {seed}"

@@ -49,7 +49,7 @@ from segmentation.cli.result_document import (
     result_document,
 )
 from segmentation.models.predictor import Predictor
-from segmentation.models.registry import ModelRegistry, load_predictor
+from segmentation.models.registry import ModelRegistry, load_as_set
 from segmentation.pipeline import Analysis, analyse
 from settings import RESEARCH_NOTICE, get_settings
 
@@ -158,9 +158,7 @@ def _predictor(request: Request) -> Predictor:
         if request.model
         else registry.default(settings.default_model)
     )
-    return load_predictor(
-        folder, device=request.device or settings.device, threads=settings.threads
-    )
+    return load_as_set(folder, settings, device=request.device)
 
 
 def _load(request: Request) -> _Loaded:

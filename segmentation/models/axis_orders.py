@@ -21,6 +21,7 @@ from errors import MetiaError
 from segmentation.models.manifest import WEIGHTS_NAME
 from segmentation.models.registry import ModelFolder
 from unetr.configuration import AxisName, LegacyProfile
+from unetr.engines.selection import Wish
 
 if TYPE_CHECKING:
     from unetr.inference import UnetrInference
@@ -87,8 +88,7 @@ def try_axis_orders(
         profile,
         manifest.inference,
         folder.read(WEIGHTS_NAME),
-        device=device,
-        threads=threads,
+        wish=Wish(device, threads),
     )
     scores = []
     for done, order in enumerate(ORDERS):

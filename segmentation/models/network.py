@@ -1,7 +1,7 @@
 """The adapter for models of the kind ``unetr``.
 
-Turns a verified model folder into a ``Predictor``. The only module of the model host
-that loads torch, and only when a model is loaded. One call at a time; load it in the
+Turns a verified model folder into a ``Predictor``. Whether that loads torch depends on
+the engine that is chosen (``unetr.engines``). One call at a time; load it in the
 process that predicts and never fork that process afterwards.
 """
 
@@ -16,6 +16,7 @@ import highdicom as hd
 from errors import MetiaError
 from segmentation.models.manifest import WEIGHTS_NAME, Manifest
 from segmentation.models.predictor import ModelIdentity, Prediction
+from unetr.engines.selection import Wish
 
 if TYPE_CHECKING:
     from unetr.inference import UnetrInference
@@ -27,8 +28,8 @@ class UnetrPredictor:
     Attributes
     ----------
     load_s : float
-        Seconds from the verified bytes to a network ready to predict, import of torch
-        included.
+        Seconds from the verified bytes to a network ready to predict, import of the
+        engine included.
     """
 
     def __init__(
@@ -66,9 +67,7 @@ def load_unetr(
     identity: ModelIdentity,
     manifest: Manifest,
     read: Callable[[str], bytes],
-    *,
-    device: str,
-    threads: int,
+    wish: Wish,
 ) -> UnetrPredictor:
     """Load a UNETR from the bytes that `read` has verified.
 
@@ -88,8 +87,7 @@ def load_unetr(
         manifest.preprocessing,
         manifest.inference,
         weights,
-        device=device,
-        threads=threads,
+        wish=wish,
     )
     return UnetrPredictor(
         identity, manifest, inference, round(time.perf_counter() - started, 4)

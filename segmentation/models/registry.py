@@ -16,6 +16,7 @@ import stat
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from errors import MetiaError
 from segmentation.models.manifest import (
@@ -25,6 +26,7 @@ from segmentation.models.manifest import (
     read_manifest,
 )
 from segmentation.models.predictor import ModelIdentity, Predictor
+from settings import Settings
 
 MANIFEST_LIMIT_BYTES = 1_000_000
 FILE_LIMIT_BYTES = 4_000_000_000
@@ -253,7 +255,14 @@ class ModelRegistry:
 
 
 def load_predictor(
-    folder: ModelFolder, *, device: str = "auto", threads: int = 0
+    folder: ModelFolder,
+    *,
+    device: str = "auto",
+    threads: int = 0,
+    engine: Literal["auto", "torch", "openvino"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    compiled: bool = False,
+    data_dir: Path | None = None,
 ) -> Predictor:
     """Verify a model's files and make it ready to predict.
 
@@ -263,24 +272,44 @@ def load_predictor(
         ``auto``, ``cpu`` or ``cuda``.
     threads : int
         CPU threads; 0 means all cores this process may use.
+    engine, precision : str
+        How to compute; ``auto``: what was measured here, else a rule.
+    data_dir : Path or None
+        Where converted networks and measurements are kept; None: nowhere.
 
     Raises
     ------
     MetiaError
         ``model-integrity`` where a file differs from the manifest, ``model-invalid``
-        where the weights do not fit the network.
+        where the weights do not fit the network, ``configuration-invalid`` where what
+        was asked for is not on this machine.
     """
     folder.verify()
     if folder.manifest.kind == "unetr":
         from segmentation.models.network import load_unetr
+        from unetr.engines.selection import Wish
 
-        return load_unetr(
-            folder.identity,
-            folder.manifest,
-            folder.read,
-            device=device,
-            threads=threads,
-        )
+        wish = Wish(device, threads, engine, precision, data_dir, compiled)
+        return load_unetr(folder.identity, folder.manifest, folder.read, wish=wish)
     from segmentation.models.threshold import ThresholdPredictor
 
     return ThresholdPredictor(folder.identity, folder.manifest.inference)
+
+
+def load_as_set(
+    folder: ModelFolder,
+    settings: Settings,
+    *,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Predictor:
+    """Load a model as the settings say; `device` and `threads` win over them."""
+    return load_predictor(
+        folder,
+        device=device or settings.device,
+        threads=threads or settings.threads,
+        engine=settings.engine,
+        precision=settings.precision,
+        compiled=settings.compile_network,
+        data_dir=settings.data_dir,
+    )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import highdicom as hd
 import numpy as np
 import pytest
-import torch
 
 import unetr.inference
 from errors import MetiaError
@@ -13,6 +12,7 @@ from segmentation.models.axis_orders import ORDERS, is_clear, try_axis_orders
 from segmentation.models.importing import ImportRequest, import_checkpoint
 from segmentation.models.registry import ModelFolder
 from tests.foreign_checkpoints import original_checkpoint, plain_network
+from tests.loaded_networks import loaded_network
 from unetr.configuration import InferenceParameters, LegacyProfile
 
 
@@ -36,8 +36,9 @@ class _Trained:
         prepared = unetr.inference.prepare_legacy(marked, profile, (96, 96, 96))
         self._place = (prepared.volume > 0.6)[None, None]
 
-    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
-        return torch.where(self._place.expand(windows.shape), 8.0, -8.0)
+    def __call__(self, windows: np.ndarray) -> np.ndarray:
+        place = np.broadcast_to(self._place, windows.shape)
+        return np.where(place, 8.0, -8.0).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +56,9 @@ def with_network(monkeypatch):
     def use(network) -> None:
         def load(arguments, profile, inference, weights, **_):
             return unetr.inference.UnetrInference(
-                network,
+                loaded_network(network),
                 profile,
                 InferenceParameters(window=(96, 96, 96), minimum_volume_mm3=1.0),
-                device=torch.device("cpu"),
-                precision=torch.float32,
             )
 
         monkeypatch.setattr(unetr.inference, "load_inference", load)
@@ -84,7 +83,7 @@ def test_the_order_of_training_is_found(folder, with_network, order) -> None:
 
 def test_a_network_that_finds_nothing_gives_no_advice(folder, with_network) -> None:
     volume, lesion = _image()
-    with_network(lambda windows: torch.full_like(windows, -9.0))
+    with_network(lambda windows: np.full_like(windows, -9.0))
     scores = try_axis_orders(
         folder, volume, lesion, device="cpu", threads=1, progress=lambda _: None
     )
@@ -94,7 +93,7 @@ def test_a_network_that_finds_nothing_gives_no_advice(folder, with_network) -> N
 
 def test_a_network_that_marks_everything_fits_no_order(folder, with_network) -> None:
     volume, lesion = _image()
-    with_network(lambda windows: torch.full_like(windows, 9.0))
+    with_network(lambda windows: np.full_like(windows, 9.0))
     scores = try_axis_orders(
         folder, volume, lesion, device="cpu", threads=1, progress=lambda _: None
     )

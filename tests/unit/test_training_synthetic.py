@@ -93,7 +93,7 @@ def test_image_is_scaled_as_inference_scales_it(pack: Path) -> None:
     prepared = prepare(volume, PROFILE)
     middle = head_of(image).brain_median
     expected = (image / middle).clamp(0, 5)[prepared.box]
-    assert torch.allclose(prepared.volume, expected, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(prepared.volume, expected, rtol=1e-4, atol=1e-4)
 
 
 def test_real_heads_keep_their_tumour_as_truth(pack: Path) -> None:

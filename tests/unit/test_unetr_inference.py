@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from errors import MetiaError
 from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelRegistry, load_predictor
 from tests.ball_head import make_ball_head
+from tests.loaded_networks import loaded_network
 from unetr.configuration import InferenceParameters, PreprocessingProfile
+from unetr.engines.engine import FloatArray, HostNetwork
 from unetr.inference import Answer, UnetrInference
 from unetr.windows import Plan
 
@@ -24,23 +24,16 @@ PROFILE = PreprocessingProfile(profile="head-mr", spacing_mm=(2.0, 2.0, 2.0))
 PARAMETERS = InferenceParameters(window=(32, 32, 32), minimum_volume_mm3=10.0)
 
 
-def _bright(windows: Tensor) -> Tensor:
+def _bright(windows: FloatArray) -> FloatArray:
     return 20 * (windows - 2)
 
 
 def _inference(
-    network: Callable[[Tensor], Tensor],
+    network: HostNetwork,
     parameters: InferenceParameters = PARAMETERS,
     profile: PreprocessingProfile = PROFILE,
 ) -> UnetrInference:
-    return UnetrInference(
-        network,
-        profile,
-        parameters,
-        device=torch.device("cpu"),
-        precision=torch.float32,
-        threads=1,
-    )
+    return UnetrInference(loaded_network(network), profile, parameters)
 
 
 def _predict(inference: UnetrInference | Predictor, image: hd.Volume) -> Answer:
@@ -71,7 +64,7 @@ def test_the_seeded_model_says_no_lesion_and_repeats_itself(
     assert set(first.timings_s) == {"preprocess", "network", "postprocess"}
     assert first.device == "cpu"
     assert first.parameters == second.parameters
-    assert first.parameters["execution"]["precision"] in {"float32", "bfloat16"}
+    assert first.parameters["execution"]["precision"] in {"fp32", "bf16"}
 
 
 def test_loading_leaves_the_process_random_state_alone_and_times_itself(
@@ -87,7 +80,7 @@ def test_progress_rises_to_one_with_a_step_a_window(image: hd.Volume) -> None:
     calls: list[int] = []
     reported: list[float] = []
 
-    def network(windows: Tensor) -> Tensor:
+    def network(windows: FloatArray) -> FloatArray:
         calls.append(len(windows))
         return _bright(windows)
 
@@ -104,7 +97,7 @@ def test_progress_rises_to_one_with_a_step_a_window(image: hd.Volume) -> None:
 def test_cancel_stops_before_the_next_window(image: hd.Volume, after: int) -> None:
     calls: list[int] = []
 
-    def network(windows: Tensor) -> Tensor:
+    def network(windows: FloatArray) -> FloatArray:
         calls.append(1)
         return _bright(windows)
 
@@ -123,7 +116,7 @@ class _Forgetful:
         self.failures = failures
         self.error = error
 
-    def __call__(self, windows: Tensor) -> Tensor:
+    def __call__(self, windows: FloatArray) -> FloatArray:
         if self.failures:
             self.failures -= 1
             raise self.error("DefaultCPUAllocator: not enough memory")
@@ -165,19 +158,19 @@ def test_other_faults_of_the_network_are_not_taken_for_memory(image: hd.Volume) 
 @pytest.mark.parametrize("answer", [float("nan"), float("inf"), 30.0])
 def test_nonsense_is_not_passed_on(image: hd.Volume, answer: float) -> None:
     with pytest.raises(MetiaError) as caught:
-        _predict(_inference(lambda windows: torch.full_like(windows, answer)), image)
+        _predict(_inference(lambda windows: np.full_like(windows, answer)), image)
     assert caught.value.code == "prediction-implausible"
 
 
 def test_no_lesion_anywhere_is_an_answer(image: hd.Volume) -> None:
-    answer = _predict(_inference(lambda windows: torch.full_like(windows, -9)), image)
+    answer = _predict(_inference(lambda windows: np.full_like(windows, -9)), image)
     assert answer.probability.array.max() < 0.001
 
 
 def test_outside_the_head_box_the_probability_is_zero() -> None:
     head = make_ball_head(spacing_mm=(3.0, 2.0, 2.0), head_radius_mm=40)
     large = head.pad(((20, 30), (25, 40), (35, 20)), constant_value=0.0)
-    answer = _predict(_inference(lambda windows: torch.full_like(windows, -2)), large)
+    answer = _predict(_inference(lambda windows: np.full_like(windows, -2)), large)
     array = answer.probability.array
     assert array[0, 0, 0] == array[-1, -1, -1] == 0
     middle = tuple(n // 2 for n in array.shape)
@@ -202,7 +195,7 @@ def test_tiny_and_odd_volumes_work(
     array[inner] += 300
     affine = np.diag([*spacing_mm, 1.0])
     odd = hd.Volume(array, affine, coordinate_system="PATIENT")
-    answer = _predict(_inference(lambda windows: torch.full_like(windows, -3)), odd)
+    answer = _predict(_inference(lambda windows: np.full_like(windows, -3)), odd)
     assert answer.probability.array.shape == shape
     assert np.isfinite(answer.probability.array).all()
     assert answer.probability.array.max() > 0.04

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from monai.data.utils import compute_importance_map
 from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from errors import MetiaError
-from unetr.windows import Plan, plans, run_windows, window_starts
+from unetr.engines.engine import HostNetwork
+from unetr.engines.resident import TorchResident
+from unetr.windows import Plan, gaussian_weight, plans, run_windows, window_starts
 
 CPU = torch.device("cpu")
 
@@ -41,19 +47,39 @@ def _network() -> nn.Module:
     return nn.Conv3d(1, 1, 5, padding=2).requires_grad_(False)
 
 
-def _run(
-    network: nn.Module, volume: Tensor, plan: Plan, overlap: float = 0.5
+def _on_host(
+    network: HostNetwork, volume: Tensor, batch: int, overlap: float = 0.5
 ) -> Tensor:
-    return run_windows(
+    result = run_windows(
         network,
+        volume.numpy(),
+        window=(32, 32, 32),
+        overlap=overlap,
+        batch=batch,
+        on_window=lambda _: None,
+    )
+    return torch.from_numpy(result)
+
+
+def _on_device(
+    network: Callable[[Tensor], Tensor],
+    volume: Tensor,
+    batch: int,
+    overlap: float = 0.5,
+) -> Tensor:
+    return TorchResident(network, CPU, torch.float32).run(
         volume,
         window=(32, 32, 32),
         overlap=overlap,
-        plan=plan,
-        device=CPU,
-        precision=torch.float32,
+        batch=batch,
         on_window=lambda _: None,
     )
+
+
+@pytest.mark.parametrize("window", [(32, 32, 32), (64, 48, 96)])
+def test_the_weights_are_monais(window: tuple[int, int, int]) -> None:
+    expected = compute_importance_map(window, "gaussian")
+    np.testing.assert_allclose(gaussian_weight(window), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -74,30 +100,48 @@ def test_where_the_windows_agree_the_result_is_monais(
     reference = sliding_window_inference(
         volume[None, None], (32, 32, 32), 1, network, overlap=overlap, mode="gaussian"
     )[0, 0]
-    result = _run(network, volume, Plan(batch, "cpu"), overlap)
-    torch.testing.assert_close(result, reference, atol=1e-5, rtol=1e-5)
+    with torch.inference_mode():
+        on_device = _on_device(network, volume, batch, overlap)
+        on_host = _on_host(
+            lambda windows: network(torch.from_numpy(windows)).numpy(),
+            volume,
+            batch,
+            overlap,
+        )
+    torch.testing.assert_close(on_host, reference, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(on_device, reference, atol=1e-5, rtol=1e-5)
 
 
-def test_a_network_that_sees_each_voxel_alone_is_stitched_exactly() -> None:
+@pytest.mark.parametrize("run", [_on_host, _on_device])
+def test_a_network_that_sees_each_voxel_alone_is_stitched_exactly(
+    run: Callable[..., Tensor],
+) -> None:
     volume = torch.randn((45, 33, 70), generator=torch.Generator().manual_seed(5))
-    result = _run(lambda windows: 3 * windows - 1, volume, Plan(3, "cpu"))
+    result = run(lambda windows: 3 * windows - 1, volume, 3)
     torch.testing.assert_close(result, 3 * volume - 1, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
-def test_an_answer_that_is_no_number_is_refused(bad: float) -> None:
-    def network(windows: Tensor) -> Tensor:
-        answer = windows.clone()
-        answer[0, 0, 3, 3, 3] = bad
+@pytest.mark.parametrize("run", [_on_host, _on_device])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
+def test_an_answer_that_is_no_number_is_refused(
+    run: Callable[..., Tensor], bad: float
+) -> None:
+    calls: list[int] = []
+
+    def network(windows: Any) -> Any:
+        calls.append(1)
+        answer = 1 * windows
+        if len(calls) == 2:
+            answer[0, 0, 3, 3, 3] = bad
         return answer
 
     with pytest.raises(MetiaError) as caught:
-        _run(network, torch.zeros(40, 40, 40), Plan(1, "cpu"))
+        run(network, torch.zeros(40, 40, 40), 1)
     assert caught.value.code == "prediction-implausible"
 
 
 def test_a_gpu_gets_three_plans_of_falling_need() -> None:
-    assert plans(CPU) == (Plan(1, "cpu"),)
-    ladder = plans(torch.device("cuda", 0))
+    assert plans("cpu") == (Plan(1, "cpu"),)
+    ladder = plans("cuda:0")
     assert [plan.stitch_on for plan in ladder] == ["cuda", "cuda", "cpu"]
     assert ladder[0].batch > ladder[1].batch == ladder[2].batch == 1

@@ -291,10 +291,11 @@ def load_case(
     prepared = prepare(volume, profile, minimum_shape)
     truth = volume.with_array((mask > 0).astype(np.float32))
     target = _mask_on(prepared, truth.to_patient_orientation(profile.orientation))
+    prepared_image = torch.from_numpy(prepared.volume)
     return SyntheticHead(
-        image=prepared.volume,
+        image=prepared_image,
         target=target,
-        inside=prepared.volume > 0.3,
+        inside=prepared_image > 0.3,
         lesions=(),
         source=case.name,
     )
@@ -304,7 +305,8 @@ def _mask_on(prepared: Prepared, truth: hd.Volume) -> torch.Tensor:
     part = torch.from_numpy(np.ascontiguousarray(truth.array[prepared.box]))
     for axis, matrix in enumerate(prepared.axes):
         if not matrix.is_same:
-            part = torch.tensordot(matrix.to_network(), part, dims=([1], [axis]))
+            weights = torch.from_numpy(matrix.to_network())
+            part = torch.tensordot(weights, part, dims=([1], [axis]))
             part = part.movedim(0, axis)
     flat = [count for pair in reversed(prepared.padding) for count in pair]
     return functional.pad(part, flat).contiguous()

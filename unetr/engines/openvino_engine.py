@@ -1,0 +1,145 @@
+"""OpenVINO: optional, the fastest on Intel and AMD CPUs.
+
+The network is MONAI's, folded as for torch, converted once and kept
+(``unetr.engines.converted``); from then on neither torch nor monai is loaded. The
+converter is called below the command that reports usage to its maker: nothing is sent.
+OpenVINO heeds ONEDNN_MAX_CPU_ISA as torch does. Deterministic on one machine.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from errors import MetiaError
+from unetr.engines.converted import Converted, converted
+from unetr.engines.engine import (
+    Choice,
+    EngineName,
+    FloatArray,
+    HostNetwork,
+    Loaded,
+    Place,
+    Precision,
+    Source,
+)
+
+HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+FOLDER = "openvino"
+
+
+class OpenvinoEngine:
+    """See ``unetr.engines.engine.Engine``."""
+
+    name: EngineName = "openvino"
+
+    def versions(self) -> dict[str, str]:
+        """Name the package; empty where it is not installed."""
+        if importlib.util.find_spec("openvino") is None:
+            return {}
+        try:
+            return {"openvino": version("openvino")}
+        except PackageNotFoundError:
+            return {}
+
+    def precisions(self, device: str) -> tuple[Precision, ...]:
+        """List what it multiplies without emulation on this CPU."""
+        if device != "cpu" or not self.versions():
+            return ()
+        able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        names: dict[str, Precision] = {"BF16": "bf16", "FP16": "fp16", "FP32": "fp32"}
+        return tuple(names[name] for name in names if name in able)
+
+    def load(self, source: Source, precision: Precision, place: Place) -> Loaded:
+        """See ``Engine.load``."""
+        if precision not in HINTS or place.device != "cpu":
+            raise MetiaError(
+                "configuration-invalid",
+                f"OpenVINO does not compute in {precision} on {place.device} here.",
+            )
+        key = f"{source.key[:40]}-{self.versions()['openvino']}"
+        entry = converted(_folder(place), key, partial(_convert, source))
+        return Loaded(
+            network=_compile(entry, precision, place),
+            choice=Choice(self.name, precision),
+            place=place,
+            device="cpu",
+            versions=self.versions(),
+        )
+
+
+def _folder(place: Place) -> Path | None:
+    return None if place.cache is None else place.cache / FOLDER
+
+
+def _core() -> Any:
+    try:
+        import openvino
+    except (ImportError, OSError) as error:
+        raise MetiaError(
+            "configuration-invalid", "OpenVINO is installed, but cannot be loaded."
+        ) from error
+    return openvino.Core()
+
+
+def _compile(entry: Converted, precision: Precision, place: Place) -> HostNetwork:
+    import numpy as np
+    import openvino
+
+    core = _core()
+    constants = openvino.Tensor(np.frombuffer(entry.constants, np.uint8))
+    try:
+        model = core.read_model(entry.graph, constants)
+        compiled = core.compile_model(
+            model,
+            "CPU",
+            {
+                "INFERENCE_PRECISION_HINT": HINTS[precision],
+                "INFERENCE_NUM_THREADS": place.threads,
+                "NUM_STREAMS": 1,
+                "PERFORMANCE_HINT": "LATENCY",
+            },
+        )
+    except RuntimeError as error:
+        raise MetiaError("model-invalid", "OpenVINO refuses the network.") from error
+    request = compiled.create_infer_request()
+
+    def run(windows: FloatArray) -> FloatArray:
+        answers: list[FloatArray] = [
+            request.infer([window[None]], share_inputs=True)[0].copy()
+            for window in windows
+        ]
+        return answers[0] if len(answers) == 1 else np.concatenate(answers)
+
+    return run
+
+
+def _convert(source: Source) -> Converted:
+    """Trace the network of torch, and write it in OpenVINO's format."""
+    import tempfile
+
+    import openvino
+    import torch
+    from openvino.frontend import FrontEndManager
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
+
+    from unetr.network import load_for_inference, read_safetensors
+
+    network = load_for_inference(
+        source.arguments,
+        read_safetensors(source.weights),
+        torch.device("cpu"),
+        torch.float32,
+    )
+    example = torch.zeros(1, 1, *source.arguments.img_size)
+    decoder = TorchScriptPythonDecoder(network, example_input=(example,))
+    front_end = FrontEndManager().load_by_framework("pytorch")
+    model = front_end.convert(front_end.load(decoder))
+    model.reshape(list(example.shape))
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "network.xml"
+        openvino.save_model(model, path, compress_to_fp16=False)
+        return Converted(path.read_bytes(), path.with_suffix(".bin").read_bytes())
