@@ -1,8 +1,8 @@
 """Real message brokers for tests: Redis and RabbitMQ, each on a port of its own.
 
 Each lies in a folder of its own and can be stopped, started again (with or without what
-it held) and frozen. RabbitMQ brings its own epmd, on a port of its own, and both end
-with ``stop``. Nothing here needs to be root; nothing touches the servers of the system.
+it held) and frozen. RabbitMQ gets an epmd of its own, on a port of its own; all of it
+ends with ``stop``. Nothing here needs to be root or touches the servers of the system.
 """
 
 from __future__ import annotations
@@ -116,14 +116,25 @@ class Redis(BrokerServer):
 
 
 class RabbitMq(BrokerServer):
-    def __init__(self) -> None:
+    """RabbitMQ; `settings` are its own, by name."""
+
+    def __init__(self, **settings: int) -> None:
         super().__init__()
+        self._settings = settings
         self._epmd_port = free_port()
         self._erlang_port = free_port()
+        self._epmd: subprocess.Popen[bytes] | None = None
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}//"
 
     def _spawn(self, log: int) -> subprocess.Popen[bytes]:
+        if self._epmd is None:
+            # Else RabbitMQ starts one, which outlives it.
+            self._epmd = subprocess.Popen(
+                ["epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1"],
+                stdout=log, stderr=log, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
         (self.folder / "enabled_plugins").write_text("[].")
+        settings = [f"-rabbit {name} {n}" for name, n in self._settings.items()]
         home = self.folder / "home"
         home.mkdir(exist_ok=True)
         environment = {
@@ -145,7 +156,9 @@ class RabbitMq(BrokerServer):
             "RABBITMQ_CONFIG_FILE": str(self.folder / "none"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
             # One scheduler: it shares the machine with the tests.
-            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "+S 1:1 +sbwt none +sbwtdcpu none",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": " ".join(
+                ["+S 1:1 +sbwt none +sbwtdcpu none", *settings]
+            ),
             "RABBITMQ_IO_THREAD_POOL_SIZE": "4",
         }
         # Not Debian's wrapper, which wants to be the user rabbitmq.
@@ -165,13 +178,10 @@ class RabbitMq(BrokerServer):
             return False
 
     def stop(self) -> None:
-        self.kill()
-        # epmd leaves the group of whoever started it.
-        subprocess.run(
-            ["epmd", "-port", str(self._epmd_port), "-kill"],
-            check=False, capture_output=True,
-        )  # fmt: skip
-        shutil.rmtree(self.folder, ignore_errors=True)
+        super().stop()
+        if self._epmd is not None:
+            self._epmd.kill()
+            self._epmd.wait()
 
     def wipe(self) -> None:
         shutil.rmtree(self.folder / "mnesia", ignore_errors=True)

@@ -81,6 +81,8 @@ def make_app(url: str, **transport: object) -> Celery:
         broker_connection_timeout=_TIMEOUT_S,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # RabbitMQ closes the channel of one who takes longer than half an hour.
+        broker_channel_error_retry=True,
     )
     return app
 

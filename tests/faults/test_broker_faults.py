@@ -17,11 +17,11 @@ import pytest
 
 from segmentation.delivery.broker import Broker
 from segmentation.jobs import Job, JobQueue
-from tests.broker_servers import BrokerServer, free_port
+from tests.broker_servers import BrokerServer, RabbitMq, free_port, reason_to_skip
 from tests.faults.stage import LEASE_S, SOON_S, Stage
 
 BROKERS = ["postgresql+redis", "postgresql+rabbitmq"]
-pytestmark = pytest.mark.parametrize("backing", BROKERS)
+on_brokers = pytest.mark.parametrize("backing", BROKERS)
 
 
 @pytest.fixture
@@ -37,6 +37,7 @@ def submit_many(stage: Stage, number: int) -> list[Job]:
     return [stage.submit(f"1.2.{n + 1000}") for n in range(number)]
 
 
+@on_brokers
 def test_one_message_said_five_times_at_once_is_one_run(
     stage: Stage, server: BrokerServer
 ) -> None:
@@ -54,6 +55,7 @@ def test_one_message_said_five_times_at_once_is_one_run(
     stage.assert_each_once([*jobs, last])
 
 
+@on_brokers
 def test_host_killed_in_mid_work_loses_nothing(stage: Stage) -> None:
     victim = stage.start("before predict")
     jobs = submit_many(stage, 6)
@@ -66,6 +68,7 @@ def test_host_killed_in_mid_work_loses_nothing(stage: Stage) -> None:
     assert survivor.poll() is None
 
 
+@on_brokers
 def test_broker_restarts_under_waiting_and_running_jobs(
     stage: Stage, server: BrokerServer
 ) -> None:
@@ -80,6 +83,7 @@ def test_broker_restarts_under_waiting_and_running_jobs(
     stage.assert_each_once(jobs)
 
 
+@on_brokers
 def test_broker_that_forgot_everything_is_told_again(
     stage: Stage, server: BrokerServer
 ) -> None:
@@ -93,6 +97,7 @@ def test_broker_that_forgot_everything_is_told_again(
     stage.assert_each_once(jobs)
 
 
+@on_brokers
 def test_nobody_waits_for_a_broker_that_is_away(
     stage: Stage, server: BrokerServer
 ) -> None:
@@ -109,6 +114,7 @@ def test_nobody_waits_for_a_broker_that_is_away(
     stage.assert_each_once(jobs)
 
 
+@on_brokers
 def test_worker_waits_for_its_broker_and_can_be_stopped_meanwhile(
     stage: Stage, server: BrokerServer
 ) -> None:
@@ -131,6 +137,7 @@ def test_worker_waits_for_its_broker_and_can_be_stopped_meanwhile(
     stage.assert_ended_once(job)
 
 
+@on_brokers
 def test_what_waits_for_something_is_delivered_when_it_is_due(stage: Stage) -> None:
     job = stage.submit()
     stage.start("unavailable")
@@ -144,6 +151,7 @@ def test_what_waits_for_something_is_delivered_when_it_is_due(stage: Stage) -> N
     assert (ended.attempt, ended.retries, ended.deaths) == (2, 1, 0)
 
 
+@on_brokers
 def test_higher_priority_is_delivered_first(stage: Stage) -> None:
     order = {-50: "1.2.1", -10: "1.2.2", 0: "1.2.3", 5: "1.2.5", 10: "1.2.6"}
     for priority, study_uid in order.items():
@@ -153,6 +161,7 @@ def test_higher_priority_is_delivered_first(stage: Stage) -> None:
     assert stage.runs() == [order[p] for p in sorted(order, reverse=True)]
 
 
+@on_brokers
 def test_worker_takes_its_own_queues_only(stage: Stage) -> None:
     ours, _ = stage.queue.submit("1.2.3", queue="cpu")
     other, _ = stage.queue.submit("1.2.4", queue="gpu")
@@ -164,6 +173,7 @@ def test_worker_takes_its_own_queues_only(stage: Stage) -> None:
     stage.wait_for(other, "succeeded")
 
 
+@on_brokers
 def test_job_that_no_broker_was_told_of_is_found(stage: Stage) -> None:
     quiet = JobQueue(stage.engine, stage.settings)  # as the command line does
     stage.start()
@@ -173,6 +183,7 @@ def test_job_that_no_broker_was_told_of_is_found(stage: Stage) -> None:
     stage.assert_ended_once(job)
 
 
+@on_brokers
 def test_messages_of_strangers_are_dropped(stage: Stage, server: BrokerServer) -> None:
     job = stage.submit()
     broker = Broker(server.url)
@@ -185,6 +196,7 @@ def test_messages_of_strangers_are_dropped(stage: Stage, server: BrokerServer) -
     stage.assert_each_once([job, last])
 
 
+@on_brokers
 def test_worker_frozen_before_it_claims_keeps_nobody_waiting(stage: Stage) -> None:
     sleeper = stage.start()
     stage.wait(lambda: len(stage.queue.workers()) == 1)
@@ -197,3 +209,21 @@ def test_worker_frozen_before_it_claims_keeps_nobody_waiting(stage: Stage) -> No
     last = stage.submit("1.2.999")
     stage.wait_for(last, "succeeded")
     stage.assert_each_once([*jobs, last])
+
+
+@pytest.mark.parametrize("backing", ["postgresql"])
+def test_job_may_take_longer_than_rabbitmq_waits_for_an_answer(stage: Stage) -> None:
+    if reason := reason_to_skip("rabbitmq"):
+        pytest.skip(reason)
+    # Half an hour and a minute, if it were not for this.
+    impatient = RabbitMq(consumer_timeout=500, channel_tick_interval=500)
+    try:
+        impatient.start()
+        stage.use_broker(impatient.url)
+        worker = stage.start(pause_s=2.5)
+        jobs = submit_many(stage, 2)
+        stage.wait_for_all(2)
+        stage.assert_each_once(jobs)
+        assert worker.poll() is None
+    finally:
+        impatient.stop()
