@@ -94,7 +94,7 @@ def _times(queue: JobQueue, runs: int) -> dict[str, float]:
             assert job is not None
             queue.release(Fence(job.id, job.attempt, "benchmark"))
         began = time.perf_counter()
-        queue.take_unpublished("gpu", silent_s=60, limit=20)
+        queue.take_unpublished("gpu", arrives_s=60, broker_empty=False, limit=20)
         seconds.setdefault("look for messages", []).append(time.perf_counter() - began)
         began = time.perf_counter()
         job, _ = queue.submit(f"1.3.{number}", priority=-1)

@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, Select, and_, null, or_, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, Select, and_, null, or_, select, text, update
+from sqlalchemy.orm import Session, aliased
 
 from db.job_life import LONGEST_WAIT, update_job
 from db.jobs import QUEUED, Job, to_job
@@ -50,28 +50,40 @@ def claim_one(
 
 
 def take_unpublished(
-    session: Session, queue: str, *, silent_since: datetime, now: datetime, limit: int
+    session: Session,
+    queue: str,
+    *,
+    arrived: datetime,
+    broker_empty: bool,
+    now: datetime,
+    limit: int,
 ) -> tuple[Job, ...]:
     """Give the first jobs of a queue whose message is missing, and note it as sent.
 
     Noted before it is sent, so that of many who look only one sends; a message that
-    gets lost all the same is missed again after a while.
+    gets lost all the same is missed again.
 
     Parameters
     ----------
-    silent_since : datetime
-        A job still waiting whose message was sent before this has lost it.
+    arrived : datetime
+        A message sent before this has reached the broker or a worker, or is lost.
+    broker_empty : bool
+        No message of this queue waits in the broker: those of waiting jobs are lost.
+        Where some wait, those are that later messages of no higher priority overtook.
     limit : int
         How many jobs from the head of the queue to look at.
     """
     first = _first_due(queue, now).limit(limit).subquery()
+    lost = JobRow.published_at <= arrived
+    if not broker_empty:
+        lost = and_(lost, _overtaken())
     missing = (
         select(JobRow.id)
         .where(
             JobRow.id.in_(select(first.c.id)),
             or_(
                 JobRow.published_at.is_(None),
-                JobRow.published_at <= silent_since,
+                lost,
                 # Written before the clock went back.
                 JobRow.published_at > now + LONGEST_WAIT,
             ),
@@ -87,6 +99,21 @@ def take_unpublished(
     )
     jobs = [to_job(row) for row in session.scalars(statement)]
     return tuple(sorted(jobs, key=lambda one: (-one.priority, one.created_at, one.id)))
+
+
+def _overtaken() -> ColumnElement[bool]:
+    """Tell that a job runs whose message should have come after this one's."""
+    other = aliased(JobRow, name="other")
+    return (
+        select(other.id)
+        .where(
+            text("other.state = 'running'"),  # as the partial index has it
+            other.queue == JobRow.queue,
+            other.priority <= JobRow.priority,
+            other.published_at > JobRow.published_at,
+        )
+        .exists()
+    )
 
 
 def _by_their_heads(

@@ -226,14 +226,16 @@ class JobQueue:
             return job_life.recover_expired(session, lease=self._lease, now=now)
 
     def take_unpublished(
-        self, queue: str, *, silent_s: float, limit: int
+        self, queue: str, *, arrives_s: float, broker_empty: bool, limit: int
     ) -> tuple[Job, ...]:
         """Give the first jobs of a queue whose message is missing, noted as sent.
 
         Parameters
         ----------
-        silent_s : float
-            A job that waits so long after its message has lost it.
+        arrives_s : float
+            How long a message may be on its way.
+        broker_empty : bool
+            No message of this queue waits in the broker.
         limit : int
             How far from the front to look.
         """
@@ -242,7 +244,8 @@ class JobQueue:
             return job_claims.take_unpublished(
                 session,
                 queue,
-                silent_since=now - timedelta(seconds=silent_s),
+                arrived=now - timedelta(seconds=arrives_s),
+                broker_empty=broker_empty,
                 now=now,
                 limit=limit,
             )

@@ -5,7 +5,7 @@ came back to the queue (tried again, given back, its worker dead). A thread of e
 worker looks at the head of its queues; the database lets one sweeper at a time take up
 a job, and the fence makes a message too many harmless. A job is missed when no broker
 was told of it since it came to wait; when it still waits though the broker's queue is
-empty; or, at the very front, when it was told of long ago.
+empty; or when one runs whose message should have come after its own.
 """
 
 from __future__ import annotations
@@ -62,9 +62,7 @@ class Sweeper:
         self._broker = broker
         self._queues: Sequence[str] = settings.worker_queues
         self._period_s = 4 * settings.worker_poll_s
-        self._in_flight_s = settings.job_lease_s / 6
-        """A message older than this has reached a worker, or never will."""
-        self._forgotten_s = 10 * settings.job_lease_s
+        self._arrives_s = settings.job_lease_s / 6
         self._failing: str | None = None
 
     def run(self, stopping: threading.Event) -> None:
@@ -90,7 +88,8 @@ class Sweeper:
             empty = line.depth(queue) == 0
             missing = self._queue.take_unpublished(
                 queue,
-                silent_s=self._in_flight_s if empty else self._forgotten_s,
+                arrives_s=self._arrives_s,
+                broker_empty=empty,
                 limit=_MANY if empty else _FEW,
             )
             for job in missing:

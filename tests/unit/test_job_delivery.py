@@ -108,17 +108,19 @@ def test_job_left_in_an_empty_broker_is_told_of_again(
     assert sweeper.sweep(broker) == 1
 
 
-def test_front_of_the_queue_is_told_of_again_even_if_others_are_waiting(
-    engine: Engine, broker: FakeLine, settings: Settings
+def test_job_that_later_ones_overtook_is_told_of_again(
+    queue: JobQueue, broker: FakeLine, sweeper: Sweeper
 ) -> None:
-    quick = settings.model_copy(update={"job_lease_s": 0.01})
-    queue = JobQueue(engine, quick)
-    sweeper = Sweeper(queue, broker, quick)
     queue.submit("1.1")
     sweeper.sweep(broker)
-    threading.Event().wait(0.2)
-    assert broker.depth("gpu") == 1
+    later, _ = queue.submit("1.2")
+    sweeper.sweep(broker)
+    threading.Event().wait(0.15)  # longer than a message travels
+    assert sweeper.sweep(broker) == 0
+    assert queue.claim_one("me", later.id)
+    assert broker.depth("gpu") > 0
     assert sweeper.sweep(broker) == 1
+    assert [job.study_uid for job in broker.told] == ["1.1", "1.2", "1.1"]
 
 
 def test_sweeper_is_bounded(
