@@ -20,6 +20,7 @@ import pytest
 
 from db.ahead import caught_up_at
 from db.engine import Engine, reading
+from db.models import ArrivalFeedRow
 from segmentation.jobs import JobQueue
 from settings import Settings
 from tests.orthanc_server import OrthancServer
@@ -124,3 +125,34 @@ def test_killed_at(
     found = studies()
     assert len(found) == len(set(found))
     assert set(found) == expected
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+def test_a_worker_that_is_asked_to_stop_gives_the_feed_back(
+    engine: Engine, settings: Settings, orthanc: OrthancServer
+) -> None:
+    environment = {
+        **os.environ,
+        "METIA_DATA_DIR": str(settings.data_dir),
+        "METIA_ARCHIVE_URL": orthanc.url,
+        "METIA_ARCHIVE_USER": orthanc.user,
+        "METIA_ARCHIVE_PASSWORD": orthanc.password,
+        "METIA_DEFAULT_MODEL": "phantom-threshold",
+        "METIA_ZERO_CLICK": "true",
+    }
+
+    def owner() -> str | None:
+        with reading(engine) as session:
+            row = session.get(ArrivalFeedRow, "archive")
+            return None if row is None else row.owner
+
+    command = [sys.executable, "-m", "segmentation.worker"]
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
+    try:
+        wait("somebody to read", lambda: owner() and has_begun(engine))
+        process.terminate()
+        assert process.wait(15) == 0
+    finally:
+        process.kill()
+        process.wait()
+    assert owner() is None
