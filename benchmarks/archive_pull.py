@@ -2,17 +2,15 @@
 
 Starts throw-away Orthancs, one with the shipped configuration and one that compresses
 its answers as Orthanc 1.10 does by default; stores one series of 160 slices of
-256 x 256 in both, and a study of 20 such series in the first. Prints JSON: seconds of
-each way in interleaved runs. With METIA_TEST_ORTHANC_URL set, the first is that one.
+256 x 256 in both, and a study of 20 such series in the first. Seconds of each way in
+interleaved runs. With METIA_TEST_ORTHANC_URL set, the first is that one.
 
-    .venv/bin/python -m benchmarks.archive_pull [--runs 7]
+    .venv/bin/python -m benchmarks.archive_pull [--times 7] [--json FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import io
-import json
 import tempfile
 import time
 from collections.abc import Callable, Sequence
@@ -23,13 +21,14 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
-from benchmarks.machine import describe_machine, spread
+from benchmarks.machine import spread, tell
 from tests.orthanc_server import OrthancServer, running_orthanc, shared_orthanc
 from tests.small_series import make_series
 
 SLICES = 160
 SIDE = 256
 SERIES = 20
+TARGET_S = 0.3
 
 
 def one_by_one(client: httpx.Client, image: Dataset) -> int:
@@ -46,7 +45,7 @@ def one_by_one(client: httpx.Client, image: Dataset) -> int:
     return len(series["Instances"])
 
 
-def measure(
+def _measure_both(
     server: OrthancServer, compressing: OrthancServer, runs: int
 ) -> dict[str, object]:
     """Store the images and time every way `runs` times, in turn, after one warm-up."""
@@ -92,11 +91,8 @@ def time_in_turn(
     return dict(seconds)
 
 
-def main() -> None:
-    """Print the figures as JSON."""
-    parser = argparse.ArgumentParser(description="Time the pull of a series.")
-    parser.add_argument("--runs", type=int, default=7)
-    runs = parser.parse_args().runs
+def measure(runs: int) -> dict[str, object]:
+    """Start both Orthancs and time every way `runs` times."""
     with (
         tempfile.TemporaryDirectory() as folder,
         shared_orthanc(Path(folder) / "shipped") as server,
@@ -108,15 +104,16 @@ def main() -> None:
         ) as compressing,
         server.client() as client,
     ):
-        report = {
-            "benchmark": "archive_pull",
-            "series": {"slices": SLICES, "rows": SIDE, "columns": SIDE, "bits": 16},
+        return {
             "orthanc": client.get("/system").json()["Version"],
-            "machine": describe_machine(),
-            "seconds": measure(server, compressing, runs),
+            "target of 160 slices s": TARGET_S,
+            "seconds": _measure_both(server, compressing, runs),
         }
-    print(json.dumps(report, indent=2))
 
 
 if __name__ == "__main__":
-    main()
+    tell(
+        f"seconds to get {SLICES} slices of {SIDE} x {SIDE} from the archive, loopback",
+        measure,
+        times=7,
+    )

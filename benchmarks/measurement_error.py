@@ -1,6 +1,6 @@
 """How far measured diameters and volumes lie from the truth of digital phantoms.
 
-``python -m benchmarks.measurement_error [--json FILE] [--repeats N]`` draws shapes of
+``python -m benchmarks.measurement_error [--times N] [--json FILE]`` draws shapes of
 known size at random sub-voxel places as occupancy images (each voxel holds the share of
 it that lies inside: what a perfect model would answer), measures them with
 ``segmentation.lesions``, as they are and as the mask that a reader would draw (each
@@ -11,23 +11,19 @@ phantoms. Acquisitions are named after slice spacing x pixel size in mm.
 
 from __future__ import annotations
 
-import argparse
 import itertools
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 
-from benchmarks.machine import describe_machine
+from benchmarks.machine import tell
 from segmentation.lesions import Lesion, find_lesions, measure_segments
 
 DIAMETERS_MM = (3.0, 5.0, 8.0, 10.0, 15.0, 20.0, 30.0)
 FIGURES = ("longest", "perpendicular", "extent", "volume")
 """Of what an error is told: three diameters in mm, the volume in %."""
-HEADINGS = "contour | longest mm | perpendicular mm | 3-D mm | volume %"
 _SUBDIVISION = 6
 """Each voxel edge is divided into so many parts to find its occupancy."""
 
@@ -191,17 +187,8 @@ def sphere_errors(
     return summary(errors)
 
 
-def cells(row: dict[str, float]) -> str:
-    """Write bias and spread of each figure as cells of a Markdown table."""
-    return " | ".join(
-        f"{row[f'{name}_bias']:+.2f} ± {row[f'{name}_sd']:.2f}" for name in FIGURES
-    )
-
-
 def sphere_table(repeats: int) -> list[dict[str, object]]:
-    """Print the errors on spheres, and give them as rows."""
-    print(f"| acquisition | D mm | {HEADINGS} |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    """Give the errors on spheres as rows."""
     rows: list[dict[str, object]] = []
     for acquisition, diameter_mm, drawn in itertools.product(
         ACQUISITIONS, DIAMETERS_MM, (False, True)
@@ -218,35 +205,22 @@ def sphere_table(repeats: int) -> list[dict[str, object]]:
             }
             | row
         )
-        print(f"| {acquisition.name} | {diameter_mm:g} | {contour} | {cells(row)} |")
     return rows
 
 
-def main() -> None:
-    """Print the tables as Markdown, and write them as JSON where asked."""
+def _measure_all(repeats: int) -> dict[str, object]:
     from benchmarks.measurement_shapes import shape_table, storage_spread
 
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--repeats", type=int, default=10)
-    options = parser.parse_args()
-    spheres = sphere_table(options.repeats)
-    print()
-    shapes = shape_table(options.repeats)
-    spread = storage_spread()
-    print(
-        "\nStored in all 48 orders of axes and directions: lengths differ by at most "
-        f"{spread:.4f} mm."
-    )
-    if options.json:
-        report = {
-            "machine": describe_machine(),
-            "spheres": spheres,
-            "shapes": shapes,
-            "storage_spread_mm": spread,
-        }
-        options.json.write_text(json.dumps(report, indent=2), "utf-8")
+    return {
+        "spheres": sphere_table(repeats),
+        "shapes": shape_table(repeats),
+        "largest difference of a length over all 48 ways to store mm": storage_spread(),
+    }
 
 
 if __name__ == "__main__":
-    main()
+    tell(
+        "errors of measured lengths in mm and volumes in %, of shapes at random places",
+        _measure_all,
+        times=10,
+    )

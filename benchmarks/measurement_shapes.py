@@ -16,12 +16,10 @@ import numpy as np
 
 from benchmarks.measurement_error import (
     AXIAL,
-    HEADINGS,
     SAGITTAL,
     Acquisition,
     Inside,
     Truth,
-    cells,
     ellipsoid,
     measure,
     occupancy,
@@ -133,16 +131,13 @@ def _shifted(
 
 
 def shape_table(repeats: int) -> list[dict[str, object]]:
-    """Print the errors on shapes, and give them as rows."""
-    print(f"| shape | acquisition | {HEADINGS} |")
-    print("| --- | --- | --- | --- | --- | --- | --- |")
+    """Give the errors on shapes as rows."""
     rows: list[dict[str, object]] = []
     for (shape, acquisition), drawn in itertools.product(CASES, (False, True)):
         row = shape_errors(shape, acquisition, repeats, drawn=drawn)
         contour = "mask" if drawn else "probability"
         names = {"shape": shape.name, "acquisition": acquisition.name}
         rows.append({**names, "contour": contour, **row})
-        print(f"| {shape.name} | {acquisition.name} | {contour} | {cells(row)} |")
     return rows
 
 

@@ -1,42 +1,54 @@
 """How fast the system answers while a network computes: health, API, DICOMweb, images.
 
-Starts the whole system, opens the sample study like a viewer does, and measures each
-kind of request through nginx, first with an idle worker, then while jobs keep the
-worker busy.
+Starts the whole system, opens a study like a viewer does, and measures each kind of
+request through nginx: first while nothing runs, then while two workers, each with all
+cores, have more jobs than they can do. The bundled network, or ``--model FOLDER``.
 
-    python -m benchmarks.responsiveness [--times SECONDS] [--json FILE]
+    python -m benchmarks.responsiveness [--times SECONDS] [--model FOLDER] [--json FILE]
 """
 
 from __future__ import annotations
 
 import contextlib
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import httpx
 
+from benchmarks.heads import as_study, head, other_study
 from benchmarks.machine import tell
+from benchmarks.models import chosen_by, network_folder
 from benchmarks.running import running_system
-from segmentation.phantoms import draw_sample_visit
 
 TARGET_P99_MS = 100.0
+WORKERS = 2
 _PAUSE_S = 0.02
 
 
-def measure(seconds: int) -> dict[str, object]:
+def measure(seconds: int, model: str = "") -> dict[str, object]:
     """Measure for `seconds` idle and for `seconds` busy."""
-    visit = draw_sample_visit(1)
-    with running_system(METIA_DEFAULT_MODEL="unetr-seeded") as system:
-        system.store(visit.images)
-        with contextlib.closing(system.client()) as client:
-            requests = _requests(client, visit.study_uid)
-            idle = _sample(client, requests, seconds)
-            busy, jobs = _sample_busy(client, requests, visit.study_uid, seconds)
+    original = as_study(head())
+    studies = [other_study(original, number) for number in range(WORKERS + 1)]
+    with tempfile.TemporaryDirectory() as folder:
+        network = network_folder(model, Path(folder))
+        with running_system(**chosen_by(network)) as system:
+            for images in studies:
+                system.store(images)
+            uids = [images[0].StudyInstanceUID for images in studies]
+            with contextlib.closing(system.client()) as client:
+                requests = _requests(client, uids[0])
+                idle = _sample(client, requests, seconds)
+                with system.workers(WORKERS):
+                    busy, jobs = _sample_busy(client, requests, uids, seconds)
     return {
-        "idle": idle,
-        "while a network computes": busy,
-        "jobs finished meanwhile": jobs,
-        "target_p99_ms": TARGET_P99_MS,
+        "network": network.name,
+        "workers": WORKERS,
+        "idle, ms": idle,
+        "while networks compute, ms": busy,
+        "jobs queued meanwhile": jobs,
+        "target p99 ms": TARGET_P99_MS,
     }
 
 
@@ -73,18 +85,21 @@ def _sample(
 
 
 def _sample_busy(
-    client: httpx.Client, requests: dict[str, str], study_uid: str, seconds: float
+    client: httpx.Client,
+    requests: dict[str, str],
+    study_uids: Sequence[str],
+    seconds: float,
 ) -> tuple[dict[str, dict[str, float]], int]:
     started: set[str] = set()
 
     def keep_busy() -> None:
         # The same work while it is active is the same job; a new one once it ended.
-        answer = client.post("/api/v1/jobs", json={"study_uid": study_uid})
-        answer.raise_for_status()
-        started.add(answer.json()["id"])
+        for study_uid in study_uids:
+            answer = client.post("/api/v1/jobs", json={"study_uid": study_uid})
+            started.add(answer.raise_for_status().json()["id"])
 
-    figures = _sample(client, requests, seconds, keep_busy)
-    return figures, len(started) - 1
+    keep_busy()
+    return _sample(client, requests, seconds, keep_busy), len(started)
 
 
 def _percentiles(values: list[float]) -> dict[str, float]:
@@ -98,4 +113,9 @@ def _percentiles(values: list[float]) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    tell("milliseconds an answer through nginx, one client", measure, times=40)
+    tell(
+        "milliseconds an answer through nginx, one client",
+        measure,
+        times=40,
+        options={"model": "folder of the model to run (default: the bundled one)"},
+    )
