@@ -117,7 +117,7 @@ def _worker(
         **settings,
     }
     command = [sys.executable, "-m", "segmentation.worker"]
-    process = subprocess.Popen(command, cwd=ROOT, env=environment)  # noqa: S603
+    process = subprocess.Popen(command, cwd=ROOT, env=environment)
     try:
         yield
     finally:

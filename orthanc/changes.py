@@ -23,7 +23,7 @@ from settings import Settings
 
 _OF_STUDIES = frozenset({"NewStudy", "StableStudy"})
 _OF_SERIES = frozenset({"NewSeries"})
-_PAGE = 1000
+_PAGE = 500
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,8 @@ class ChangeLog(Protocol):
     def after(self, place: Place) -> Changes | None:
         """List what came after a place; None where the list does not have it."""
 
-    def updated_since(self, moment: datetime) -> Iterator[str]:
-        """List the studies in which something arrived since a moment."""
+    def updated_since(self, moment: datetime) -> Iterator[tuple[str, ...]]:
+        """List the studies in which something arrived since a moment, page by page."""
 
     def study(self, archive_id: str) -> ArrivedStudy | None:
         """Look at a study; None where it is gone."""
@@ -157,8 +157,8 @@ class OrthancChanges:
             self._studies_of(changes), _place(changes[-1]), at_end=len(changes) < _PAGE
         )
 
-    def updated_since(self, moment: datetime) -> Iterator[str]:
-        """List the studies in which something arrived since a moment.
+    def updated_since(self, moment: datetime) -> Iterator[tuple[str, ...]]:
+        """List the studies in which something arrived since a moment, page by page.
 
         Raises
         ------
@@ -174,7 +174,7 @@ class OrthancChanges:
                     )
                 )
             )
-            yield from (item["ID"] for item in page if _updated(item) >= moment)
+            yield tuple(item["ID"] for item in page if _updated(item) >= moment)
             if len(page) < _PAGE:
                 return
             since += len(page)

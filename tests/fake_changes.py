@@ -87,11 +87,11 @@ class FakeChanges:
             at_end=len(told) == len(found),
         )
 
-    def updated_since(self, moment: datetime) -> Iterator[str]:
+    def updated_since(self, moment: datetime) -> Iterator[tuple[str, ...]]:
         """List every study, as all arrived just now."""
         self._fail()
         assert moment <= datetime.now(UTC)
-        yield from map(name_of, self._studies())
+        yield from ((name_of(study_uid),) for study_uid in self._studies())
 
     def study(self, archive_id: str) -> ArrivedStudy | None:
         """Look at a study."""

@@ -12,7 +12,7 @@ For one thread; log lines hold codes and counts, nothing of a study.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -95,6 +95,7 @@ class ZeroClick:
         self._choose_model = choose_model
         self._owner = owner
         self._lease = lease
+        self._warned = False
 
     def run(self, stopped: threading.Event) -> None:
         """Work until stopped; whatever fails is tried again, ever more rarely."""
@@ -158,10 +159,14 @@ class ZeroClick:
         log.warning("changes of the archive were missed, looking at its studies")
         since = position.caught_up_at or datetime.now(UTC)
         newest = self._changes.newest()
-        missed = tuple(self._changes.updated_since(since - _LOOK_BACK))
+        missed: list[str] = []
+        for page in self._changes.updated_since(since - _LOOK_BACK):
+            missed += page
+            with self._holding():
+                pass  # renews the lease: a large archive takes its time
         self._note(missed, newest, caught_up=True)
 
-    def _note(self, studies: tuple[str, ...], place: Place, *, caught_up: bool) -> None:
+    def _note(self, studies: Sequence[str], place: Place, *, caught_up: bool) -> None:
         with self._holding() as (session, now):
             ahead.note_arrivals(session, studies, now)
             before = ahead.caught_up_at(session)
@@ -181,6 +186,9 @@ class ZeroClick:
         if not due:
             return False
         model = self._choose_model()
+        if model.demonstration and not self._warned:
+            log.warning("what arrives is given to the demonstration model")
+        self._warned = model.demonstration
         for arrival in due:
             try:
                 self._look_at(arrival, model)

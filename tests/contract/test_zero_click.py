@@ -487,3 +487,30 @@ def test_the_loop_goes_on_after_any_failure(hospital: Hospital) -> None:
         owner = session.get(ArrivalFeedRow, "archive")
         assert owner is not None
         assert owner.owner == "another"
+
+
+def test_looking_through_a_large_archive_keeps_the_lease(hospital: Hospital) -> None:
+    """However long it takes, another process must not begin the same again."""
+    one, two = hospital.feed("one"), hospital.feed("two")
+    run_dry(one)
+    for _ in range(3):
+        hospital.changes.arrive(head(3))
+    hospital.changes.replace()
+    pages = hospital.changes.updated_since
+
+    def slow(moment: datetime) -> object:
+        for page in pages(moment):
+            with transaction(hospital.engine) as session:
+                now = database_time(session) + timedelta(seconds=1)
+                session.execute(update(ArrivalFeedRow).values(lease_until=now))
+            yield page
+            assert not two.step()
+            with reading(hospital.engine) as session:
+                row = session.get(ArrivalFeedRow, "archive")
+                assert row is not None
+                assert row.lease_until is not None
+                assert row.lease_until > database_time(session) + timedelta(seconds=9)
+
+    hospital.changes.updated_since = slow  # type: ignore[method-assign, assignment]
+    run_dry(one)
+    assert len(hospital.jobs()) == 3
