@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from celery.exceptions import Reject
+from pydantic import SecretStr
 
 from db import schema
 from db.engine import Engine, make_engine
@@ -212,6 +214,62 @@ def test_silent_broker_is_asked_once_in_a_while(
     tell(job)
     tell(job)
     assert len(asked) == 3
+
+
+# -- what a worker does with a message ------------------------------------------
+
+
+class FakeDesk:
+    """A worker that notes what it is given."""
+
+    owner = "me"
+
+    def __init__(self) -> None:
+        self.stopping = threading.Event()
+        self.worked: list[str] = []
+
+    def work(self, job: Job) -> None:
+        self.worked.append(job.id)
+
+
+@pytest.fixture
+def consumer(queue: JobQueue, settings: Settings) -> CeleryConsumer:
+    url = SecretStr("redis://127.0.0.1:1/0")
+    return CeleryConsumer(queue, settings.model_copy(update={"broker_url": url}))
+
+
+def test_message_is_worked_off_once(queue: JobQueue, consumer: CeleryConsumer) -> None:
+    desk = FakeDesk()
+    job, _ = queue.submit("1.1")
+    for message in (job.id, job.id, "0" * 32, "", "\0", None, {"a": 1}, 7):
+        consumer._deliver(desk, message)
+    assert desk.worked == [job.id]
+    assert queue.get(job.id).owner == "me"
+
+
+def test_message_goes_back_while_the_database_is_away(
+    queue: JobQueue, consumer: CeleryConsumer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> None:
+        raise MetiaError("database-unusable", "Away.")
+
+    monkeypatch.setattr(JobQueue, "claim_one", away)
+    desk = FakeDesk()
+    with pytest.raises(Reject) as caught:
+        consumer._deliver(desk, "0" * 32)
+    assert caught.value.requeue
+
+
+def test_message_goes_back_when_the_worker_stops(
+    queue: JobQueue, consumer: CeleryConsumer
+) -> None:
+    desk = FakeDesk()
+    desk.stopping.set()
+    job, _ = queue.submit("1.1")
+    with pytest.raises(Reject) as caught:
+        consumer._deliver(desk, job.id)
+    assert caught.value.requeue
+    assert queue.get(job.id).state == "queued"
 
 
 # -- what a message looks like -------------------------------------------------
