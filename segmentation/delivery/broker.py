@@ -141,6 +141,14 @@ class Broker:
         )
         # Who calls tries again later, or leaves it to another.
         self._app = make_app(url, max_retries=0, **timeouts)
+        # Loads what speaks to this kind of broker now, not when somebody waits.
+        connection = self._app.connection_for_write()
+        self._failures: tuple[type[Exception], ...] = (
+            *connection.connection_errors,
+            *connection.channel_errors,
+            KombuError,
+            OSError,
+        )
 
     @contextmanager
     def line(self) -> Iterator[Line]:
@@ -155,7 +163,7 @@ class Broker:
         try:
             with connection:
                 yield Line(self._app, connection, self._url)
-        except (*_errors(connection), KombuError, OSError) as error:
+        except self._failures as error:
             raise MetiaError(
                 "broker-unavailable",
                 f"The message broker does not answer ({type(error).__name__}).",
@@ -171,7 +179,3 @@ class Broker:
         """Make sure that the broker answers; ``broker-unavailable``."""
         with self.line():
             pass
-
-
-def _errors(connection: Connection) -> tuple[type[BaseException], ...]:
-    return (*connection.connection_errors, *connection.channel_errors)
