@@ -7,7 +7,9 @@ service uses where nobody names a model; they and ``import`` are audited.
 from __future__ import annotations
 
 import json
+import math
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +17,7 @@ import click
 
 if TYPE_CHECKING:
     from segmentation.models.registry import ModelFolder, ModelRegistry
+    from unetr.engines.tuning import Tuning
 
 _FILE = click.Path(exists=True, path_type=Path)
 
@@ -182,6 +185,55 @@ def import_model(
         f"{len(report.missing)} absent that nothing reads.\nWrote {report.folder}.\n"
         "Nothing is known of how well it does: try it on cases with known contours "
         "(`metia models self-test`, `metia evaluate`) before `metia models promote`."
+    )
+
+
+@models.command()
+@click.argument("name", required=False)
+@click.option("--check", is_flag=True, help="Only tell what is known and used.")
+@click.option("--json", "as_json", is_flag=True, help="Print data.")
+def tune(name: str | None, check: bool, as_json: bool) -> None:
+    """Measure what computes model NAME fastest here, and use it from now on.
+
+    Every engine and precision there is must mark what float32 marks on two synthetic
+    heads. Workers take it up when they start. Measure while the machine is idle.
+    """
+    from segmentation.models import tuning
+    from settings import get_settings
+
+    settings, registry = get_settings(), _registry()
+    folder = registry.get(name or _default_name(registry))
+    if check:
+        found, holds = tuning.kept_tuning(folder, settings)
+    else:
+        found, holds = tuning.tune(folder, settings, _tell_step), True
+    if as_json:
+        rows = None if found is None else asdict(found)
+        document = {"model": folder.identity.name, "holds": holds, "tuning": rows}
+        click.echo(json.dumps(document, indent=2))
+    elif found is None:
+        click.echo(f"{folder.identity.name}: not measured here; a rule decides.")
+    else:
+        _tell_tuning(folder.identity.name, found, holds)
+
+
+def _tell_step(step: str) -> None:
+    click.echo(f"... {step}", err=True)
+
+
+def _tell_tuning(name: str, found: Tuning, holds: bool) -> None:
+    for trial in sorted(found.trials, key=lambda one: one.seconds or math.inf):
+        time = "      -" if trial.seconds is None else f"{trial.seconds:7.3f}"
+        dice = "-" if trial.dice is None else f"{trial.dice:.5f}"
+        click.echo(
+            f"{time} s a window  {trial.choice!s:14}  Dice {dice}  "
+            f"logit +-{trial.difference:.3f}  {trial.refusal}".rstrip()
+        )
+    click.echo(
+        f"{name}: {found.chosen} is used here."
+        if holds
+        else f"{name}: measured on another machine, with other packages or settings; "
+        "a rule decides. Measure again: metia models tune"
     )
 
 

@@ -80,14 +80,20 @@ def load_unetr(
         raise MetiaError("model-invalid", "The manifest states no network.")
     weights = read(WEIGHTS_NAME)
     started = time.perf_counter()
+    from unetr.engines.tuning import measured_choice, tuning_path
     from unetr.inference import load_inference
 
+    measured = None
+    if wish.data_dir is not None:
+        path = tuning_path(wish.data_dir, identity.sha256)
+        measured = measured_choice(path, wish.place())
     inference = load_inference(
         manifest.network,
         manifest.preprocessing,
         manifest.inference,
         weights,
         wish=wish,
+        measured=measured,
     )
     return UnetrPredictor(
         identity, manifest, inference, round(time.perf_counter() - started, 4)

@@ -11,7 +11,7 @@ import torch
 
 from errors import MetiaError
 from unetr.configuration import NetworkArguments
-from unetr.network import build_network, load_for_inference, read_safetensors
+from unetr.network import EXACT, build_network, load_for_inference, read_safetensors
 from unetr.seeded import ARGUMENTS, NO_LESION_BIAS, manifest, seeded_weights
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -84,8 +84,13 @@ def test_bfloat16_stays_close(weights: dict[str, torch.Tensor]) -> None:
     exact = load_for_inference(ARGUMENTS, weights, CPU, torch.float32)
     quick = load_for_inference(ARGUMENTS, weights, CPU, torch.bfloat16)
     with torch.inference_mode():
-        difference = exact(windows) - quick(windows.bfloat16()).float()
+        difference = exact(windows) - quick(windows)
+    assert quick(windows).dtype == torch.float32
     assert float(difference.abs().mean()) < 0.05
+    for name, parameter in quick.named_parameters():
+        plain = name.replace(".module.", ".")
+        expected = torch.float32 if EXACT.match(plain) else torch.bfloat16
+        assert parameter.dtype == expected, name
 
 
 def test_weights_without_the_unused_parameters_load_too(

@@ -67,7 +67,7 @@ def _on_device(
     batch: int,
     overlap: float = 0.5,
 ) -> Tensor:
-    return TorchResident(network, CPU, torch.float32).run(
+    return TorchResident(network, CPU).run(
         volume,
         window=(32, 32, 32),
         overlap=overlap,

@@ -9,6 +9,7 @@ OpenVINO heeds ONEDNN_MAX_CPU_ISA as torch does. Deterministic on one machine.
 from __future__ import annotations
 
 import importlib.util
+import warnings
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -27,7 +28,7 @@ from unetr.engines.engine import (
     Source,
 )
 
-HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 FOLDER = "openvino"
 
 
@@ -50,7 +51,7 @@ class OpenvinoEngine:
         if device != "cpu" or not self.versions():
             return ()
         able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        names: dict[str, Precision] = {"BF16": "bf16", "FP16": "fp16", "FP32": "fp32"}
+        names: dict[str, Precision] = {"BF16": "bf16", "FP32": "fp32"}
         return tuple(names[name] for name in names if name in able)
 
     def load(self, source: Source, precision: Precision, place: Place) -> Loaded:
@@ -133,13 +134,36 @@ def _convert(source: Source) -> Converted:
         read_safetensors(source.weights),
         torch.device("cpu"),
         torch.float32,
+        channel_norms=False,
     )
     example = torch.zeros(1, 1, *source.arguments.img_size)
-    decoder = TorchScriptPythonDecoder(network, example_input=(example,))
+    with warnings.catch_warnings():
+        # Tracing is what OpenVINO does; that torch discourages it is not news to users.
+        warnings.simplefilter("ignore")
+        decoder = TorchScriptPythonDecoder(network, example_input=(example,))
     front_end = FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))
     model.reshape(list(example.shape))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
-        return Converted(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+        graph = _keep_exact(path.read_bytes())
+        return Converted(graph, path.with_suffix(".bin").read_bytes())
+
+
+def _keep_exact(graph: bytes) -> bytes:
+    """Mark the layers that stay float32 whatever precision is asked for."""
+    from xml.etree import ElementTree
+
+    from unetr.network import EXACT
+
+    root = ElementTree.fromstring(graph)  # noqa: S314 - written just before
+    for layer in root.iterfind("layers/layer"):
+        # Named like "__module.encoder1.layer.conv1.conv/aten::_convolution/...".
+        place = layer.get("name", "").removeprefix("__module.").partition("/")[0]
+        if EXACT.match(f"{place}.") and layer.get("type") != "Const":
+            facts = layer.find("rt_info")
+            if facts is None:
+                facts = ElementTree.SubElement(layer, "rt_info")
+            ElementTree.SubElement(facts, "attribute", name="precise", version="0")
+    return bytes(ElementTree.tostring(root))

@@ -60,18 +60,16 @@ class TorchResident:
     Parameters
     ----------
     network : callable
-        Windows (batch, 1, slice, row, column) of `number` to logits, on `device`.
+        Windows (batch, 1, slice, row, column) to logits, float32, on `device`.
     """
 
     def __init__(
         self,
         network: Callable[[Tensor], Tensor],
         device: torch.device,
-        number: torch.dtype,
     ) -> None:
         self._network = network
         self._device = device
-        self._number = number
         self._weight = lru_cache(maxsize=4)(self._upload_weight)
         self.arithmetic = DeviceArithmetic(device)
 
@@ -91,17 +89,16 @@ class TorchResident:
         weight = self._weight(tuple(window))
         total = torch.zeros_like(volume)
         weights = torch.zeros_like(volume)
-        source = volume.to(self._number)
         places = window_places(volume.shape, window, overlap)
         for first in range(0, len(places), batch):
             group = places[first : first + batch]
             for offset in range(len(group)):
                 on_window((first + offset) / len(places))
-            windows = torch.stack([source[place] for place in group])[:, None]
+            windows = torch.stack([volume[place] for place in group])[:, None]
             answers = self._network(
                 windows.contiguous(memory_format=torch.channels_last_3d)
             )
-            for place, answer in zip(group, answers[:, 0].float(), strict=True):
+            for place, answer in zip(group, answers[:, 0], strict=True):
                 total[place].addcmul_(answer, weight)
                 weights[place].add_(weight)
         # The only question to the device, which therefore never waited before.

@@ -70,15 +70,13 @@ class TorchEngine:
         if place.compiled and device.type == "cuda":
             network.compile(dynamic=False)
         return Loaded(
-            network=_through_host(network, device, number),
+            network=_through_host(network, device),
             choice=Choice(self.name, precision),
             place=place,
             device=describe_device(device),
             versions=self.versions(),
             resident=(
-                TorchResident(network, device, number)
-                if device.type == "cuda"
-                else None
+                TorchResident(network, device) if device.type == "cuda" else None
             ),
             session=lambda: _session(place.threads),
         )
@@ -91,13 +89,11 @@ def describe_device(device: torch.device) -> str:
     return f"{device} ({torch.cuda.get_device_name(device)})"
 
 
-def _through_host(
-    network: nn.Module, device: torch.device, number: torch.dtype
-) -> HostNetwork:
+def _through_host(network: nn.Module, device: torch.device) -> HostNetwork:
     def run(windows: FloatArray) -> FloatArray:
-        batch: Tensor = torch.from_numpy(windows).to(device=device, dtype=number)
+        batch: Tensor = torch.from_numpy(windows).to(device)
         logits: Tensor = network(batch.contiguous(memory_format=torch.channels_last_3d))
-        answer: FloatArray = logits.float().cpu().numpy()
+        answer: FloatArray = logits.cpu().numpy()
         return answer
 
     return run
