@@ -103,8 +103,6 @@ class JobRow(Base):
     owner: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     not_before: Mapped[datetime]
-    published_at: Mapped[datetime | None]
-    """When a broker was last told of it; NULL: nobody was since it came to wait."""
     cancel_requested: Mapped[bool]
     study_uid: Mapped[str] = mapped_column(String(64))
     series_uid: Mapped[str | None] = mapped_column(String(64))
@@ -123,6 +121,8 @@ class JobRow(Base):
     created_at: Mapped[datetime]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    published_at: Mapped[datetime | None]
+    """When a broker was last told of it; NULL: nobody was since it came to wait."""
 
 
 class WorkerRow(Base):
