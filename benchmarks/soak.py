@@ -1,13 +1,14 @@
 """What stays behind after many jobs: memory, open files, size of the database.
 
-The whole system with one worker, small synthetic heads of a few patients, 500 jobs with
-the demonstration model (it marks lesions: each job builds its object, finds it stored, and compares it;
-``--model unetr-seeded`` takes a network instead). Memory and open files of worker and
-API and the size of the database are sampled; the slope over the second half (Theil-Sen,
-so that one step of the allocator does not decide) tells whether something grows with
-every job. Results are kept in the database, so that one grows by their rows.
+The whole system with one worker, small synthetic heads of a few patients, 500 jobs
+with the demonstration model. It marks lesions: each job builds its object, finds it
+stored before, reads it back and compares it. ``--model unetr-seeded`` takes a network.
+Memory and open files of worker and API and the size of the database are sampled; the
+slope over the second half (Theil-Sen, so that one step of the allocator does not
+decide) tells whether something grows with every job. Results stay in the database,
+which grows by their rows.
 
-    python -m benchmarks.soak [--times JOBS] [--json FILE]
+    python -m benchmarks.soak [--times JOBS] [--model NAME] [--json FILE]
 """
 
 from __future__ import annotations
