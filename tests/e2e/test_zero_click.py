@@ -79,7 +79,10 @@ def test_a_press_overtakes_what_waits_unasked(
 ) -> None:
     arrived = [Study(f"wave{number}", studies.QUEUE.make) for number in range(6)]
     images = [image for study in arrived for image in study.images]
-    hospital.upload(images)
+    with hospital.worker_held():
+        # All are complete before the first is seen, so that they are queued at once.
+        hospital.upload(images)
+        time.sleep(5)
 
     def waiting() -> list[str]:
         answer = hospital.admin.get("/api/v1/jobs", params={"state": "queued"})
