@@ -1,19 +1,21 @@
 """OpenVINO: optional, the fastest on Intel and AMD CPUs.
 
 The network is MONAI's, folded as for torch, converted once and kept
-(``unetr.engines.converted``); from then on neither torch nor monai is loaded. The
-converter is called below the command that reports usage to its maker: nothing is sent.
-OpenVINO heeds ONEDNN_MAX_CPU_ISA as torch does. Deterministic on one machine.
+(``unetr.engines.converted``); from then on neither torch nor monai is loaded. Nothing
+is reported to OpenVINO's maker. ONEDNN_MAX_CPU_ISA limits OpenVINO as it limits torch.
+Deterministic on one machine.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 import warnings
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from errors import MetiaError
 from unetr.engines.converted import Converted, converted
@@ -27,6 +29,7 @@ from unetr.engines.engine import (
     Precision,
     Source,
 )
+from unetr.hardware import describe_machine
 
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 FOLDER = "openvino"
@@ -38,21 +41,21 @@ class OpenvinoEngine:
     name: EngineName = "openvino"
 
     def versions(self) -> dict[str, str]:
-        """Name the package; empty where it is not installed."""
-        if importlib.util.find_spec("openvino") is None:
-            return {}
+        """Name the package; empty where it is absent or cannot be loaded."""
         try:
+            _openvino()
             return {"openvino": version("openvino")}
-        except PackageNotFoundError:
+        except (ImportError, OSError, PackageNotFoundError):
             return {}
 
     def precisions(self, device: str) -> tuple[Precision, ...]:
         """List what it multiplies without emulation on this CPU."""
         if device != "cpu" or not self.versions():
             return ()
-        able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        names: dict[str, Precision] = {"BF16": "bf16", "FP32": "fp32"}
-        return tuple(names[name] for name in names if name in able)
+        able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        # What OpenVINO says it is able to does not heed the limit; what it does, does.
+        wide = {"amx", "avx512"} & set(describe_machine().instructions)
+        return ("bf16", "fp32") if "BF16" in able and wide else ("fp32",)
 
     def load(self, source: Source, precision: Precision, place: Place) -> Loaded:
         """See ``Engine.load``."""
@@ -76,21 +79,18 @@ def _folder(place: Place) -> Path | None:
     return None if place.cache is None else place.cache / FOLDER
 
 
-def _core() -> Any:
-    try:
-        import openvino
-    except (ImportError, OSError) as error:
-        raise MetiaError(
-            "configuration-invalid", "OpenVINO is installed, but cannot be loaded."
-        ) from error
-    return openvino.Core()
+def _openvino() -> Any:
+    """Import the package without the part that reports each import to its maker."""
+    # What is None cannot be imported; OpenVINO then takes a stub that does nothing.
+    sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
+    import openvino
+
+    return openvino
 
 
 def _compile(entry: Converted, precision: Precision, place: Place) -> HostNetwork:
-    import numpy as np
-    import openvino
-
-    core = _core()
+    openvino = _openvino()
+    core = openvino.Core()
     constants = openvino.Tensor(np.frombuffer(entry.constants, np.uint8))
     try:
         model = core.read_model(entry.graph, constants)
@@ -122,8 +122,9 @@ def _convert(source: Source) -> Converted:
     """Trace the network of torch, and write it in OpenVINO's format."""
     import tempfile
 
-    import openvino
     import torch
+
+    openvino = _openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -140,7 +141,9 @@ def _convert(source: Source) -> Converted:
     with warnings.catch_warnings():
         # Tracing is what OpenVINO does; that torch discourages it is not news to users.
         warnings.simplefilter("ignore")
-        decoder = TorchScriptPythonDecoder(network, example_input=(example,))
+        decoder = TorchScriptPythonDecoder(
+            network, example_input=(example,), trace_kwargs={"check_trace": False}
+        )
     front_end = FrontEndManager().load_by_framework("pytorch")
     model = front_end.convert(front_end.load(decoder))
     model.reshape(list(example.shape))
