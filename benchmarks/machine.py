@@ -11,7 +11,9 @@ import argparse
 import json
 import os
 import platform
+import signal
 import statistics
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -128,6 +130,8 @@ def tell(
     chosen = vars(parser.parse_args())
     file = chosen.pop("json")
     number = [chosen.pop("times")] if times is not None else []
+    # Asked to stop, it still stops what it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     machine = describe_machine()
     began = datetime.now(UTC)
     figures = measure(*number, **chosen)

@@ -358,15 +358,20 @@ def segments_as_labels(
     labels = np.zeros(grid.spatial_shape, dtype=np.uint16)
     pixels = segmentation.pixel_array
     pixels = pixels.reshape(-1, *pixels.shape[-2:])
-    half = int(segmentation.get("MaximumFractionalValue", 1)) / 2
+    half = int(segmentation.get("MaximumFractionalValue", 1)) // 2
     shared = segmentation.SharedFunctionalGroupsSequence[0]
     frames = segmentation.PerFrameFunctionalGroupsSequence
-    for frame, plane in zip(frames, pixels, strict=True):
+    of_frame, rows, columns = _marked(pixels > half)
+    ends = np.searchsorted(of_frame, np.arange(len(pixels)), side="right")
+    begun = 0
+    for frame, end in zip(frames, ends, strict=True):
         start, steps = frame_place(frame, shared, grid)
         identification = functional_group(
             frame, shared, "SegmentIdentificationSequence"
         )
-        where = np.argwhere(plane > half) @ steps + start
+        here = slice(begun, end)
+        where = np.stack([rows[here], columns[here]], axis=1) @ steps + start
+        begun = end
         if not ((where >= 0) & (where < labels.shape)).all():
             raise ValueError("the SEG's frames do not lie on the grid")
         voxels = tuple(where.T)
@@ -374,6 +379,14 @@ def segments_as_labels(
             raise ValueError("segments of the SEG overlap")
         labels[voxels] = identification.ReferencedSegmentNumber
     return labels
+
+
+def _marked(frames: NDArray[np.bool_]) -> tuple[NDArray[np.intp], ...]:
+    """Give frame, row and column of each marked pixel, in order of the frames.
+
+    As ``np.nonzero``, which takes several times as long in three dimensions as in one.
+    """
+    return np.unravel_index(np.flatnonzero(frames), frames.shape)
 
 
 def frame_place(
