@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import highdicom as hd
 import numpy as np
@@ -14,8 +15,13 @@ from segmentation.models.predictor import Predictor
 from segmentation.models.registry import ModelRegistry, load_predictor
 from tests.ball_head import make_ball_head
 from tests.loaded_networks import loaded_network
-from unetr.configuration import InferenceParameters, PreprocessingProfile
+from unetr.configuration import (
+    InferenceParameters,
+    LegacyProfile,
+    PreprocessingProfile,
+)
 from unetr.engines.engine import FloatArray, HostNetwork
+from unetr.engines.resident import TorchResident
 from unetr.inference import Answer, UnetrInference
 from unetr.windows import Plan
 
@@ -229,3 +235,87 @@ def test_an_answer_may_not_depend_on_scale_and_offset_of_the_signal(
     other = image.with_array((image.array * 3.7 + 40).astype(np.float32))
     found = _predict(_inference(_bright), other).probability.array
     assert ((found >= 0.5) != (expected >= 0.5)).sum() <= 2
+
+
+CPU = torch.device("cpu")
+
+
+class _Device(TorchResident):
+    """A device whose memory runs out the first times; the CPU stands in for it."""
+
+    def __init__(self, failures: int) -> None:
+        super().__init__(lambda windows: 20 * (windows - 2), CPU)
+        self.failures = failures
+        self.batches: list[int] = []
+        self.released = 0
+
+    def run(self, volume: torch.Tensor, **options: Any) -> torch.Tensor:
+        self.batches.append(options["batch"])
+        if self.failures:
+            self.failures -= 1
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return super().run(volume, **options)
+
+    def release(self) -> None:
+        self.released += 1
+
+
+@pytest.mark.parametrize(
+    ("failures", "batches", "stitched_on"),
+    [(0, [8], "cuda"), (1, [8, 1], "cuda"), (2, [8, 1], "cpu")],
+)
+@pytest.mark.parametrize("grid_mm", [2.0, 3.0])
+def test_a_device_gives_the_answer_of_main_memory(
+    image: hd.Volume,
+    failures: int,
+    batches: list[int],
+    stitched_on: str,
+    grid_mm: float,
+) -> None:
+    profile = PROFILE.model_copy(update={"spacing_mm": (grid_mm, 2.0, grid_mm)})
+    expected = _predict(_inference(_bright, profile=profile), image)
+    device = _Device(failures)
+    loaded = loaded_network(_bright, "cuda:0", device)
+    answer = _predict(UnetrInference(loaded, profile, PARAMETERS), image)
+    np.testing.assert_allclose(
+        answer.probability.array, expected.probability.array, atol=1e-5
+    )
+    assert device.batches == batches
+    assert device.released == failures
+    execution = answer.parameters["execution"]
+    assert isinstance(execution, dict)
+    assert execution["stitched_on"] == stitched_on
+    assert execution["out_of_memory_retries"] == failures
+    assert execution["device"] == "cuda"
+
+
+def test_a_device_is_asked_to_stop_between_batches(image: hd.Volume) -> None:
+    asked: list[int] = []
+
+    def cancelled() -> bool:
+        asked.append(1)
+        return len(asked) > 4
+
+    loaded = loaded_network(_bright, "cuda:0", _Device(0))
+    with pytest.raises(MetiaError) as caught:
+        UnetrInference(loaded, PROFILE, PARAMETERS).predict(
+            image, progress=lambda _: None, cancelled=cancelled
+        )
+    assert caught.value.code == "job-cancelled"
+
+
+def test_the_old_profile_runs_on_a_device_too(image: hd.Volume) -> None:
+    profile = LegacyProfile(profile="metia-legacy")
+    answers = [
+        _predict(UnetrInference(loaded, profile, PARAMETERS), image).probability.array
+        for loaded in (
+            loaded_network(lambda windows: 9 * (windows - 0.8)),
+            loaded_network(
+                lambda windows: 9 * (windows - 0.8),
+                "cuda:0",
+                TorchResident(lambda windows: 9 * (windows - 0.8), CPU),
+            ),
+        )
+    ]
+    np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
+    assert answers[0].max() > 0.1
