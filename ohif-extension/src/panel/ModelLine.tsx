@@ -1,5 +1,4 @@
 /** The model a press would run, to choose where there are several; a warning where it is only for show. */
-import type { Model } from '../api/types';
 import { isActive, modelToRun } from '../state/state';
 import { Choice } from './Choice';
 import type { PartProps } from './context';
@@ -8,7 +7,6 @@ export function ModelLine({ state, controller, words }: PartProps) {
   const model = modelToRun(state);
   if (!model) return null;
   const models = state.models ?? [];
-  const named = (it: Model) => `${it.name} · ${words.t('model.version', { version: it.version })}`;
   return (
     <div className="metia-field" data-cy="metia-model">
       {models.length > 1 ? (
@@ -16,14 +14,16 @@ export function ModelLine({ state, controller, words }: PartProps) {
           label={words.t('model.title')}
           name="models"
           value={model.name}
-          options={models.map((known) => ({ value: known.name, label: named(known) }))}
+          options={models.map(({ name, version }) => ({ value: name, label: `${name} ${version}` }))}
           disabled={state.starting || isActive(state.job)}
           onChoose={(name) => controller.useModel(name)}
         />
       ) : (
         <p className="metia-label">
           {words.t('model.title')}
-          <span className="metia-hint">{named(model)}</span>
+          <span className="metia-hint">
+            {model.name} · {words.t('model.version', { version: model.version })}
+          </span>
         </p>
       )}
       {model.demonstration && (
