@@ -13,6 +13,7 @@ import platform
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from errors import MetiaError
 
@@ -76,6 +77,17 @@ def _allowed(limit: str) -> set[str]:
     if limit.startswith("AVX512") or limit.startswith("AVX10"):
         return {"avx512", "avx2"}
     return {"avx2"} if limit.startswith("AVX2") else set()
+
+
+def half_on_cpu(machine: Machine) -> tuple[Literal["bf16", "fp32"], ...]:
+    """List the number formats a CPU multiplies, the one that pays first.
+
+    bfloat16 pays where the CPU has AMX; with mere AVX-512 it is slower than OpenVINO's
+    float32 and loses digits; with less it is emulated, which takes minutes a window.
+    """
+    if "amx" in machine.instructions:
+        return ("bf16", "fp32")
+    return ("fp32", "bf16") if "avx512" in machine.instructions else ("fp32",)
 
 
 @lru_cache(maxsize=1)

@@ -103,16 +103,22 @@ def _hat_area(end: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def multiply_axes(volume: Any, matrices: Sequence[Any]) -> Any:
-    """Multiply each axis by its matrix; arrays of numpy or tensors of torch alike."""
-    slices, rows, columns = matrices
-    if slices is not None:
-        _, height, width = volume.shape
-        flat = slices @ volume.reshape(-1, height * width)
-        volume = flat.reshape(-1, height, width)
-    if rows is not None:
-        volume = rows @ volume
-    if columns is not None:
-        volume = volume @ columns.T
+    """Multiply each axis by its matrix; arrays of numpy or tensors of torch alike.
+
+    Axes that shrink come first and those that grow last, so that least is computed.
+    """
+    given = [(axis, one) for axis, one in enumerate(matrices) if one is not None]
+    for axis, matrix in sorted(
+        given, key=lambda item: item[1].shape[0] / item[1].shape[1]
+    ):
+        if axis == 0:
+            _, height, width = volume.shape
+            flat = matrix @ volume.reshape(-1, height * width)
+            volume = flat.reshape(-1, height, width)
+        elif axis == 1:
+            volume = matrix @ volume
+        else:
+            volume = volume @ matrix.T
     return volume
 
 

@@ -274,6 +274,7 @@ def test_the_entries_used_last_stay(tmp_path: Path) -> None:
 
 
 AMX = Machine("a", ("amx", "avx512", "avx2"), 2)
+AVX512 = Machine("c", ("avx512", "avx2"), 2)
 AVX2 = Machine("b", ("avx2",), 2)
 BOTH = ("openvino", "torch")
 
@@ -288,7 +289,8 @@ BOTH = ("openvino", "torch")
         (Machine("arm", (), 4), BOTH, {}, ("openvino", "fp32")),
         (AMX, BOTH, {"precision": "fp32"}, ("openvino", "fp32")),
         (AMX, BOTH, {"engine": "torch"}, ("torch", "bf16")),
-        (AVX2, BOTH, {"engine": "torch", "precision": "bf16"}, ("torch", "bf16")),
+        (AVX512, BOTH, {}, ("openvino", "fp32")),
+        (AVX512, BOTH, {"engine": "torch", "precision": "bf16"}, ("torch", "bf16")),
     ],
 )
 def test_the_rule_follows_the_processor_and_the_settings(
@@ -353,10 +355,10 @@ def test_a_machine_that_says_nothing_has_nothing(tmp_path: Path) -> None:
     assert describe_machine(tmp_path / "none").instructions == ()
 
 
-def test_openvino_heeds_the_limit() -> None:
+def test_engines_heed_the_limit() -> None:
     script = (
-        "from unetr.engines.openvino_engine import OpenvinoEngine\n"
-        "print(*OpenvinoEngine().precisions('cpu'))\n"
+        "from unetr.engines.selection import Wish, candidates\n"
+        "print(*candidates(Wish('cpu').place(), Wish('cpu')), sep=', ')\n"
     )
     found = subprocess.run(
         [sys.executable, "-c", script],
@@ -367,7 +369,7 @@ def test_openvino_heeds_the_limit() -> None:
         env={**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2"},
         timeout=60,
     ).stdout
-    assert found == "fp32\n"
+    assert found == "openvino fp32, torch fp32\n"
 
 
 @pytest.mark.parametrize("absent", ["missing", "broken"])

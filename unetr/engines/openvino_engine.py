@@ -29,7 +29,7 @@ from unetr.engines.engine import (
     Precision,
     Source,
 )
-from unetr.hardware import describe_machine
+from unetr.hardware import describe_machine, half_on_cpu
 
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 FOLDER = "openvino"
@@ -54,8 +54,8 @@ class OpenvinoEngine:
             return ()
         able = _openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         # What OpenVINO says it is able to does not heed the limit; what it does, does.
-        wide = {"amx", "avx512"} & set(describe_machine().instructions)
-        return ("bf16", "fp32") if "BF16" in able and wide else ("fp32",)
+        offered = half_on_cpu(describe_machine())
+        return tuple(one for one in offered if one != "bf16" or "BF16" in able)
 
     def load(self, source: Source, precision: Precision, place: Place) -> Loaded:
         """See ``Engine.load``."""

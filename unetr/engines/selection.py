@@ -19,11 +19,16 @@ from unetr.engines.engine import (
     EngineName,
     Loaded,
     Place,
-    Precision,
     Source,
 )
 from unetr.engines.openvino_engine import OpenvinoEngine
-from unetr.hardware import Machine, choose_device, count_threads, describe_machine
+from unetr.hardware import (
+    Machine,
+    choose_device,
+    count_threads,
+    describe_machine,
+    half_on_cpu,
+)
 
 
 @dataclass(frozen=True)
@@ -97,9 +102,8 @@ def by_rule(
 ) -> Choice:
     """Choose from what the processor states; the same on every start.
 
-    bfloat16 pays where the CPU has AMX; with mere AVX-512 it is slower than OpenVINO's
-    float32 and loses digits. On CUDA torch alone computes, in bfloat16 where the device
-    multiplies it, else in float16.
+    See ``unetr.hardware.half_on_cpu``; OpenVINO goes before torch. On CUDA torch alone
+    computes, in bfloat16 where the device multiplies it, else in float16.
 
     Raises
     ------
@@ -110,10 +114,7 @@ def by_rule(
         offered = make_engine("torch").precisions(place.device)
         rule = [Choice("torch", precision) for precision in offered]
     else:
-        amx = "amx" in machine.instructions
-        precisions: tuple[Precision, ...] = (
-            ("bf16", "fp32") if amx else ("fp32", "bf16")
-        )
+        precisions = half_on_cpu(machine)
         rule = [Choice(name, one) for name in installed for one in precisions]
     for choice in rule:
         if wish.allows(choice):

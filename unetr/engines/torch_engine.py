@@ -27,6 +27,7 @@ from unetr.engines.engine import (
     Source,
 )
 from unetr.engines.resident import TorchResident
+from unetr.hardware import describe_machine, half_on_cpu
 from unetr.network import load_for_inference, read_safetensors
 
 TYPES: dict[Precision, torch.dtype] = {
@@ -48,7 +49,7 @@ class TorchEngine:
     def precisions(self, device: str) -> tuple[Precision, ...]:
         """List what torch multiplies there, the fastest first as a rule."""
         if device == "cpu":
-            return ("bf16", "fp32")
+            return half_on_cpu(describe_machine())
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return ("bf16", "fp16", "fp32")
         return ("fp16", "fp32")
