@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     """CPU threads of the network (0: all cores the process may use)."""
     engine: Literal["auto", "torch", "openvino"] = "auto"
     """What computes the network (auto: what was measured here, else a rule)."""
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     compile_network: bool = False
     """Let torch compile the network for a GPU at load, which takes minutes."""
 

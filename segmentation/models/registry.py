@@ -260,7 +260,7 @@ def load_predictor(
     device: str = "auto",
     threads: int = 0,
     engine: Literal["auto", "torch", "openvino"] = "auto",
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto",
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
     compiled: bool = False,
     data_dir: Path | None = None,
 ) -> Predictor:

@@ -13,6 +13,7 @@ import pytest
 from db.audit import entries
 from db.engine import make_engine, reading
 from settings import get_settings
+from tests.ball_head import make_ball_head
 from tests.command_line import command_line
 from tests.foreign_checkpoints import original_checkpoint, plain_network
 
@@ -135,3 +136,26 @@ def test_the_self_test_reads_nifti_and_gives_no_advice_without_reason(
     answer = json.loads(done.stdout)
     assert len(answer["orders"]) == 16
     assert answer["clear"] is False
+
+
+def test_a_model_is_tuned_and_the_measurement_is_shown(metia, monkeypatch) -> None:
+    from segmentation.models import tuning
+
+    monkeypatch.setattr(tuning, "_heads", lambda: [make_ball_head(noise=5)])
+    before = metia("models", "tune", "unetr-seeded", "--check")
+    assert "not measured here" in before.stdout
+    done = metia("models", "tune", "unetr-seeded")
+    assert done.returncode == 0, done.stderr
+    assert "torch fp32" in done.stdout
+    assert "is used here" in done.stdout
+    shown = metia("models", "tune", "unetr-seeded", "--check", "--json")
+    found = json.loads(shown.stdout)
+    assert found["holds"] is True
+    assert f"{found['tuning']['chosen']['engine']} " in done.stdout
+    monkeypatch.setenv("METIA_THREADS", "7")
+    get_settings.cache_clear()
+    other = metia("models", "tune", "unetr-seeded", "--check")
+    assert "Measure again" in other.stdout
+    refused = metia("models", "tune", "phantom-threshold")
+    assert refused.returncode != 0
+    assert "no network" in refused.stderr

@@ -301,7 +301,7 @@ def test_the_rule_follows_the_processor_and_the_settings(
 
 @pytest.mark.parametrize(
     "wish",
-    [{"engine": "openvino"}, {"precision": "int8"}, {"precision": "fp16"}],
+    [{"engine": "openvino"}, {"precision": "fp16"}],
 )
 def test_what_is_not_here_is_refused_by_name(wish: dict[str, str]) -> None:
     with pytest.raises(MetiaError) as caught:

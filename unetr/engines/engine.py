@@ -23,7 +23,7 @@ from unetr.configuration import NetworkArguments
 from unetr.preprocessing import Arithmetic
 
 EngineName = Literal["torch", "openvino"]
-Precision = Literal["fp32", "bf16", "fp16", "int8"]
+Precision = Literal["fp32", "bf16", "fp16"]
 FloatArray = NDArray[np.float32]
 HostNetwork = Callable[[FloatArray], FloatArray]
 

@@ -46,7 +46,7 @@ class Wish:
     device: str = "auto"
     threads: int = 0
     engine: Literal["auto", "torch", "openvino"] = "auto"
-    precision: Literal["auto", "fp32", "bf16", "fp16", "int8"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     data_dir: Path | None = None
     compiled: bool = False
 
