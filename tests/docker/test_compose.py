@@ -6,14 +6,16 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+
+from tests.broker_servers import free_port
 
 pytestmark = pytest.mark.docker
 
@@ -23,15 +25,17 @@ SERVICES = ("orthanc", "api", "worker", "viewer")
 
 
 class Compose:
-    """The project under a name of its own, on a free port."""
+    """The project under a name of its own, on a free port, with more options."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, name: str = PROJECT, *options: str) -> None:
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
+        self._options = ("-p", name, *options)
         self._environment = {**os.environ, "METIA_PUBLISH": f"127.0.0.1:{port}"}
 
     def __call__(self, *arguments: str, check: bool = True) -> str:
         done = subprocess.run(
-            [*_compose_command(), "-p", PROJECT, *arguments],
+            [*_compose_command(), *self._options, *arguments],
             cwd=ROOT,
             env=self._environment,
             check=False,
@@ -72,10 +76,7 @@ def _compose_command() -> list[str]:
 
 @pytest.fixture(scope="module")
 def compose() -> Iterator[Compose]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    running = Compose(port)
+    running = Compose()
     running("down", "-v", check=False)
     try:
         running("build")
@@ -87,12 +88,19 @@ def compose() -> Iterator[Compose]:
 
 @pytest.fixture(scope="module")
 def client(compose: Compose) -> Iterator[httpx.Client]:
+    with logged_in(compose) as client:
+        yield client
+
+
+@contextmanager
+def logged_in(compose: Compose) -> Iterator[httpx.Client]:
+    """Give a client of the administrator, once the system answers."""
     password = re.search(r"password: (\S+)", compose("logs", "--no-color", "init"))
     assert password, "init does not tell the first password"
     with httpx.Client(
         base_url=compose.url, headers={"Origin": compose.url}, timeout=30
     ) as client:
-        _until(lambda: client.get("/healthz").status_code == 200, 120)
+        until(lambda: client.get("/healthz").status_code == 200, 120)
         answer = client.post(
             "/api/v1/session", json={"username": "admin", "password": password[1]}
         )
@@ -101,7 +109,8 @@ def client(compose: Compose) -> Iterator[httpx.Client]:
         yield client
 
 
-def _until(done: Callable[[], bool], timeout_s: float) -> None:
+def until(done: Callable[[], bool], timeout_s: float) -> None:
+    """Wait until it is true."""
     end = time.monotonic() + timeout_s
     while time.monotonic() < end:
         try:
@@ -121,7 +130,7 @@ def _health(compose: Compose, service: str) -> str:
 
 def test_every_service_becomes_healthy(compose: Compose, client: httpx.Client) -> None:
     for service in SERVICES:
-        _until(lambda: _health(compose, service) == "healthy", 240)  # noqa: B023
+        until(lambda: _health(compose, service) == "healthy", 240)  # noqa: B023
 
 
 def test_button_to_segmentation_on_the_sample(client: httpx.Client) -> None:
@@ -129,15 +138,15 @@ def test_button_to_segmentation_on_the_sample(client: httpx.Client) -> None:
         answer = client.get("/dicom-web/studies")
         return answer.json() if answer.status_code == 200 else []
 
-    _until(lambda: len(studies()) == 3, 240)
+    until(lambda: len(studies()) == 3, 240)
     study_uid = studies()[0]["0020000D"]["Value"][0]
-    _until(lambda: client.get("/readyz").status_code == 200, 120)
+    until(lambda: client.get("/readyz").status_code == 200, 120)
     job = client.post("/api/v1/jobs", json={"study_uid": study_uid}).json()
 
     def state() -> str:
         return str(client.get(f"/api/v1/jobs/{job['id']}").json()["state"])
 
-    _until(lambda: state() not in {"queued", "running"}, 240)
+    until(lambda: state() not in {"queued", "running"}, 240)
     assert state() == "succeeded"
     (result,) = client.get(f"/api/v1/studies/{study_uid}/results").json()["results"]
     assert result["lesion_count"] in (7, 8)  # of whichever visit comes first
@@ -162,7 +171,7 @@ def test_three_visits_line_up_to_response_and_progression(
         visits = answer.json()["visits"] if answer.status_code == 200 else []
         return [one["assessment"] and one["assessment"]["category"] for one in visits]
 
-    _until(lambda: categories()[-2:] == ["PR", "PD"], 240)
+    until(lambda: categories()[-2:] == ["PR", "PD"], 240)
     course = client.get(f"/api/v1/studies/{last}/course").json()
     assert all(
         one["registration"]["accepted"]
@@ -225,7 +234,7 @@ def test_data_and_password_survive_a_restart(
     before = client.get("/api/v1/jobs").json()["jobs"]
     compose("down")
     compose("up", "-d")
-    _until(lambda: client.get("/healthz").status_code == 200, 120)
+    until(lambda: client.get("/healthz").status_code == 200, 120)
     assert "password:" not in compose("logs", "--no-color", "init")
     after = client.get("/api/v1/jobs").json()["jobs"]
     assert [job["id"] for job in after] == [job["id"] for job in before]
