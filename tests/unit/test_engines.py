@@ -105,6 +105,21 @@ def test_bfloat16_is_close_and_is_really_used(
     assert float(difference.mean()) < 0.05
 
 
+def test_what_is_exact_stays_exact_in_openvino(
+    source: Source, windows: FloatArray, expected: FloatArray, data_dir: Path
+) -> None:
+    if "bf16" not in OpenvinoEngine().precisions("cpu"):
+        pytest.skip("this processor has no instructions for bfloat16")
+    entry = openvino_engine._convert(source)
+    everything = Converted(entry.graph.replace(b'name="precise"', b'name="other"'), b"")
+    assert everything.graph != entry.graph
+    errors = [
+        np.abs(openvino_engine._compile(one, "bf16", CPU)(windows) - expected).mean()
+        for one in (entry, Converted(everything.graph, entry.constants))
+    ]
+    assert errors[0] < 0.7 * errors[1]
+
+
 def test_answers_are_not_overwritten_by_the_next_window(
     source: Source, windows: FloatArray, data_dir: Path
 ) -> None:
