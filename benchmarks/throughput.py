@@ -4,7 +4,8 @@ Real archive, API, proxy and database; synthetic heads of other patients, all qu
 once; the bundled network, or ``--model FOLDER``. Workers share the cores: each gets its
 part of them as threads, at least one, so that they do not fight over them. On a machine
 without a GPU the cores are the limit, and more workers than cores can only overlap
-what does not compute.
+what does not compute. Models are loaded before the clock runs; the first job of each
+worker, a little slower than the next, is within it.
 
     python -m benchmarks.throughput [--times STUDIES] [--model FOLDER] [--json FILE]
 """
@@ -64,8 +65,6 @@ def _work_off(
 ) -> dict[str, float]:
     threads = max(1, _cores() // workers)
     with system.workers(workers, METIA_THREADS=str(threads)) as running:
-        for _ in running:  # the first run of a network is slower
-            system.press(client, studies[0])
         for study in studies:
             system.settle(study)
         began = time.perf_counter()
