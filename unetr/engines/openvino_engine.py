@@ -33,6 +33,8 @@ from unetr.hardware import describe_machine, half_on_cpu
 
 HINTS: dict[Precision, str] = {"fp32": "f32", "bf16": "bf16"}
 FOLDER = "openvino"
+CONVERSION = 2
+"""To be raised with every change to what is converted, ``EXACT`` included."""
 
 
 class OpenvinoEngine:
@@ -64,7 +66,8 @@ class OpenvinoEngine:
                 "configuration-invalid",
                 f"OpenVINO does not compute in {precision} on {place.device} here.",
             )
-        key = f"{source.key[:40]}-{self.versions()['openvino']}"
+        release = self.versions()["openvino"]
+        key = f"{source.key[:40]}-{release}-{CONVERSION}"
         entry = converted(_folder(place), key, partial(_convert, source))
         return Loaded(
             network=_compile(entry, precision, place),
