@@ -22,6 +22,7 @@ from benchmarks.heads import HEAD_SHAPE, as_study, head
 from benchmarks.machine import spread, tell
 from benchmarks.models import chosen_by, network_folder
 from benchmarks.running import Press, RunningSystem, memory_mib, running_system
+from segmentation.pipeline import STEPS
 
 LESIONS = 12
 AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
@@ -89,7 +90,8 @@ def _press_often(
     result = client.get(f"/api/v1/results/{done[-1].job['result_id']}").json()
     steps = {
         step: round(statistics.median(one.job["timings_s"][step] for one in warm), 3)
-        for step in warm[0].job["timings_s"]
+        for step in STEPS
+        if step in warm[0].job["timings_s"]
     }
     beyond = [one.seconds - one.job["timings_s"]["predict"] for one in warm]
     whole = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from segmentation.dicom.uids import derive_uid
 from segmentation.phantoms import Grid, Head, make_head
@@ -19,6 +19,7 @@ from segmentation.phantoms.head import random_lesions
 HEAD_SHAPE = (176, 256, 256)
 """Slices, rows, columns of what the targets are stated for."""
 _SEED = 3
+_UIDS = ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
 
 
 def head(
@@ -41,16 +42,18 @@ def other_study(images: Sequence[Dataset], number: int) -> list[Dataset]:
     """Give the same images as the study of another patient (pixels are shared)."""
     copies = []
     for image in images:
+        changed = {
+            keyword: derive_uid("benchmark", str(number), str(image[keyword].value))
+            for keyword in (*_UIDS, "FrameOfReferenceUID")
+        }
+        changed["PatientID"] = f"METIA-BENCHMARK-{number}"
         copy = Dataset(dict(image.items()))
-        copy.file_meta = type(image.file_meta)(dict(image.file_meta.items()))
-        for keyword in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID"):
-            setattr(
-                copy,
-                keyword,
-                derive_uid("benchmark", str(number), image[keyword].value),
-            )
-        copy.file_meta.MediaStorageSOPInstanceUID = copy.SOPInstanceUID
-        copy.FrameOfReferenceUID = derive_uid("benchmark", str(number), "frame")
-        copy.PatientID = f"METIA-BENCHMARK-{number}"
+        for keyword, value in changed.items():
+            # A new element: the value of the present one is the original's, too.
+            copy.add_new(keyword, image[keyword].VR, value)
+        copy.file_meta = FileMetaDataset(dict(image.file_meta.items()))
+        copy.file_meta.add_new(
+            "MediaStorageSOPInstanceUID", "UI", changed["SOPInstanceUID"]
+        )
         copies.append(copy)
     return copies

@@ -119,7 +119,7 @@ def _throughput(figures: Mapping[str, Any]) -> Bars:
 
 def _growth(figures: Mapping[str, Any]) -> Bars:
     return {
-        f"{name}, {what}": {step: float(row[step]) for step in row if step != "total"}
+        f"{name} {what}": {step: float(row[step]) for step in row if step != "total"}
         for what in ("slices", "lesions")
         for name, row in figures[what].items()
     }
