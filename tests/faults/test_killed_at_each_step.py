@@ -99,6 +99,13 @@ def _finished(queue: JobQueue, job: Job, timeout_s: float = 90.0) -> Job:
 
 
 # Before and after the archive has the object, also where a broker delivers.
+def _died_and_succeeded(job: Job) -> None:
+    """Once by our hand; on a busy machine the short lease may run out once more."""
+    assert job.state == "succeeded"
+    assert job.deaths >= 1
+    assert job.attempt == job.deaths + 1
+
+
 @pytest.mark.parametrize(
     ("delivery", "step"),
     [
@@ -127,7 +134,7 @@ def test_killed_worker_leaves_one_result(
         job = _finished(queue, job)
 
     assert _sentinel(folder, SEGMENTATION, step).exists(), "the worker was not killed"
-    assert (job.state, job.attempt, job.deaths) == ("succeeded", 2, 1)
+    _died_and_succeeded(job)
     with reading(engine) as session:
         (result,) = list_results(session, visit.study_uid)
     assert job.result_id == result.id
@@ -162,7 +169,7 @@ def test_killed_worker_lines_visits_up_once(
         (job,) = [one for one in queue.list().jobs if one.kind == FOLLOW]
         job = _finished(queue, job)
     assert _sentinel(tmp_path, FOLLOW, step).exists(), "the worker was not killed"
-    assert (job.state, job.attempt, job.deaths) == ("succeeded", 2, 1)
+    _died_and_succeeded(job)
     with reading(engine) as session:
         (found,), _ = find_patients(session)
         tracks = load_tracks(session, found.id)
