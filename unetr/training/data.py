@@ -9,8 +9,10 @@ training device, in turn with the steps.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from dataclasses import replace
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -178,6 +180,15 @@ class FixedPatches(Dataset[Patch]):
         return image.float(), target.float()
 
 
+def _end_at_once(_worker: int) -> None:
+    """Let this process of a loader end without taking the interpreter down first.
+
+    The thread that hands patches over may be inside torch then, and is killed there:
+    the process aborts, and torch raises that in the training process, wherever it is.
+    """
+    Finalize(None, os._exit, args=(0,), exitpriority=-1000)
+
+
 class PatchData(pl.LightningDataModule):
     """Both, as Lightning wants them.
 
@@ -220,6 +231,7 @@ class PatchData(pl.LightningDataModule):
             multiprocessing_context="spawn" if hardware.workers else None,
             prefetch_factor=4 if hardware.workers else None,
             persistent_workers=hardware.workers > 0,
+            worker_init_fn=_end_at_once if hardware.workers else None,
         )
 
     def val_dataloader(self) -> DataLoader[Patch]:
