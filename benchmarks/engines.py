@@ -83,8 +83,7 @@ def measure(rounds: int = 5, model: str = "") -> dict[str, Any]:
                 answers[str(choice)] = [network.network(window) for window in windows]
         seconds = _time(plain, loaded, windows[len(windows) // 2], rounds)
     manifest = folder.manifest
-    threshold = manifest.inference.threshold
-    logit = float(np.log(threshold / (1 - threshold)))
+    logit = manifest.inference.threshold_logit
     rows = {}
     for choice in loaded:
         trial = judge(choice, answers[PLAIN], answers[str(choice)], logit)

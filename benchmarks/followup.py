@@ -11,7 +11,6 @@ warm-up each.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,17 +19,13 @@ from typing import Any
 from flask.testing import FlaskClient
 
 from api import create_app
+from benchmarks.databases import on_each_database
 from benchmarks.machine import spread, tell
 from db import users
 from db.engine import Engine, make_engine, transaction
 from db.schema import upgrade
 from segmentation.access.tokens import hash_token, new_api_token
 from settings import Settings
-from tests.contract.database_fixtures import (
-    PostgresqlCluster,
-    find_postgresql,
-    reason_without_postgresql,
-)
 from tests.fake_archive import FakeArchive
 from tests.many_patients import fill
 
@@ -41,23 +36,9 @@ SECRET = "a benchmark's own key, long enough to be one"
 
 def measure(runs: int) -> dict[str, object]:
     """Ask `runs` times for each kind of answer, on each database."""
-    answer: dict[str, object] = {"target_s": TARGET_S}
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        answer["sqlite"] = _on(f"sqlite:///{folder / 'metia.sqlite'}", folder, runs)
-        programs = find_postgresql()
-        reason = reason_without_postgresql()
-        if programs is None or reason:
-            answer["postgresql"] = reason
-            return answer
-        cluster = PostgresqlCluster(programs)
-        try:
-            cluster.start()
-            url = cluster.new_database(empty=True)
-            answer["postgresql"] = _on(url, folder, runs)
-        finally:
-            cluster.stop()
-    return answer
+    return {"target_s": TARGET_S} | on_each_database(
+        lambda url, folder: _on(url, folder, runs)
+    )
 
 
 def _on(url: str, folder: Path, runs: int) -> dict[str, object]:

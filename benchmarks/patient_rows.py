@@ -9,21 +9,15 @@ time of this process is told beside, for machines that do other things meanwhile
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
 
+from benchmarks.databases import on_each_database
 from benchmarks.machine import spread, tell
 from db.engine import Engine, make_engine, reading
 from db.patients import find_patients
 from db.schema import upgrade
 from segmentation.followup.course_rows import load_course
-from tests.contract.database_fixtures import (
-    PostgresqlCluster,
-    find_postgresql,
-    reason_without_postgresql,
-)
 from tests.many_patients import fill
 
 PATIENTS, VISITS, LESIONS = 1000, 20, 10
@@ -32,21 +26,7 @@ TARGET_S = 0.1
 
 def measure(runs: int) -> dict[str, object]:
     """Measure `runs` patients on each database."""
-    answer: dict[str, object] = {"target_s": TARGET_S}
-    with tempfile.TemporaryDirectory() as folder:
-        answer["sqlite"] = _on(f"sqlite:///{Path(folder) / 'metia.sqlite'}", runs)
-    programs = find_postgresql()
-    reason = reason_without_postgresql()
-    if programs is None or reason:
-        answer["postgresql"] = reason
-        return answer
-    cluster = PostgresqlCluster(programs)
-    try:
-        cluster.start()
-        answer["postgresql"] = _on(cluster.new_database(empty=True), runs)
-    finally:
-        cluster.stop()
-    return answer
+    return {"target_s": TARGET_S} | on_each_database(lambda url, _: _on(url, runs))
 
 
 def _on(url: str, runs: int) -> dict[str, object]:

@@ -11,14 +11,13 @@ medians, deepest to shallowest, of one run.
 
 from __future__ import annotations
 
-import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 from sqlalchemy import insert, text
 
+from benchmarks.databases import on_each_database
 from benchmarks.machine import spread, tell
 from db.engine import Engine, make_engine, transaction
 from db.jobs import Job
@@ -26,11 +25,6 @@ from db.models import JobRow
 from db.schema import upgrade
 from segmentation.jobs import Fence, JobQueue
 from settings import Settings
-from tests.contract.database_fixtures import (
-    PostgresqlCluster,
-    find_postgresql,
-    reason_without_postgresql,
-)
 
 DEPTHS = (10, 100, 1_000, 10_000)
 OTHER_QUEUE = "train"
@@ -39,21 +33,7 @@ _TOO_OLD = datetime(2026, 1, 1, tzinfo=UTC)
 
 def measure(runs: int = 50) -> dict[str, object]:
     """Time `runs` of each call at each depth, on each database."""
-    answer: dict[str, object] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        answer["sqlite"] = _on(f"sqlite:///{Path(folder) / 'metia.sqlite'}", runs)
-    programs = find_postgresql()
-    reason = reason_without_postgresql()
-    if programs is None or reason:
-        answer["postgresql"] = reason
-        return answer
-    cluster = PostgresqlCluster(programs)
-    try:
-        cluster.start()
-        answer["postgresql"] = _on(cluster.new_database(empty=True), runs)
-    finally:
-        cluster.stop()
-    return answer
+    return on_each_database(lambda url, _: _on(url, runs))
 
 
 def _on(url: str, runs: int) -> dict[str, object]:

@@ -71,8 +71,7 @@ def measure(rounds: int = 2, model: str = "") -> dict[str, Any]:
             began = time.perf_counter()
             found = _ours(loaded, volume, window)
             ours = min(ours, time.perf_counter() - began)
-    threshold = manifest.inference.threshold
-    logit = float(np.log(threshold / (1 - threshold)))
+    logit = manifest.inference.threshold_logit
     trial = judge(loaded.choice, [expected[0, 0].numpy()], [found], logit)
     return {
         "model": manifest.name,

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from db import audit
 from db.engine import is_postgresql
+from db.job_claims import first_due
 from db.jobs import QUEUED, RUNNING, SEGMENTATION, Job, to_job
 from db.models import (
     ArrivalFeedRow,
@@ -339,15 +340,8 @@ def next_waiting(
     heads: list[Job] = []
     for queue in dict.fromkeys(queues):
         # One queue at a time, as its index has them.
-        query = (
-            select(JobRow)
-            .where(
-                JobRow.state == QUEUED, JobRow.queue == queue, JobRow.not_before <= now
-            )
-            .order_by(JobRow.priority.desc(), JobRow.created_at, JobRow.id)
-            .limit(limit)
-        )
-        heads += map(to_job, session.scalars(query))
+        first = first_due(queue, now).with_only_columns(JobRow).limit(limit)
+        heads += map(to_job, session.scalars(first))
     heads.sort(key=lambda job: (-job.priority, job.created_at, job.id))
     return tuple(job for job in heads[:limit] if job.kind == SEGMENTATION)
 

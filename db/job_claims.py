@@ -30,7 +30,7 @@ def claim(
 ) -> Job | None:
     """Take the waiting job of highest priority, and of those the oldest."""
     for queue in _by_their_heads(session, queues, now):
-        head = _first_due(queue, now).limit(1).with_for_update(skip_locked=True)
+        head = first_due(queue, now).limit(1).with_for_update(skip_locked=True)
         chosen = head.with_only_columns(JobRow.id).scalar_subquery()
         job = _take(session, JobRow.id == chosen, owner, lease=lease, now=now)
         if job is not None:
@@ -73,7 +73,7 @@ def take_unpublished(
     limit : int
         How many jobs from the head of the queue to look at.
     """
-    first = _first_due(queue, now).limit(limit).subquery()
+    first = first_due(queue, now).limit(limit).subquery()
     lost = JobRow.published_at <= arrived
     if not broker_empty:
         lost = and_(lost, _overtaken())
@@ -124,13 +124,13 @@ def _by_their_heads(
         return list(queues)
     heads = []
     for queue in dict.fromkeys(queues):
-        head = session.execute(_first_due(queue, now).limit(1)).one_or_none()
+        head = session.execute(first_due(queue, now).limit(1)).one_or_none()
         if head is not None:
             heads.append((-head.priority, head.created_at, head.id, queue))
     return [queue for *_, queue in sorted(heads)]
 
 
-def _first_due(queue: str, now: datetime) -> Select[str, int, datetime]:
+def first_due(queue: str, now: datetime) -> Select[str, int, datetime]:
     """Select the jobs of a queue that may run, in the order in which they are taken."""
     return (
         select(JobRow.id, JobRow.priority, JobRow.created_at)

@@ -8,6 +8,7 @@ to share.
 
 from __future__ import annotations
 
+import math
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -169,3 +170,8 @@ class InferenceParameters(Configuration):
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     minimum_volume_mm3: Annotated[float, Field(ge=0, le=10_000)]
     maximum_head_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
+
+    @property
+    def threshold_logit(self) -> float:
+        """The threshold as a logit, the number that networks answer with."""
+        return math.log(self.threshold / (1 - self.threshold))

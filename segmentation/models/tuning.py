@@ -7,7 +7,6 @@ two on two cores. Called by the command line only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
@@ -83,11 +82,10 @@ def tune(
         )
         for choice in (*candidates(place, wish), REFERENCE)
     }
-    threshold = manifest.inference.threshold
     tuning = measure(
         loaders,
         windows,
-        math.log(threshold / (1 - threshold)),
+        manifest.inference.threshold_logit,
         place,
         progress=progress,
     )

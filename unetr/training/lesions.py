@@ -192,11 +192,10 @@ def _inside(
         wall_there = wall * (1 + 0.35 * draw.smooth(shape, max(3.0, diameter * 0.3)))
         core = (0.5 - (distance + wall_there.clamp(min=0.8)) / 1.2).clamp(0, 1)
         return value * (1 - core) + draw.uniform(0.25, 1.0) * core, "ring"
-    kind -= parameters.ring_share
-    if diameter > 6 and 0 <= kind < parameters.patchy_share:
+    patchy_ends = parameters.ring_share + parameters.patchy_share
+    if diameter > 6 and parameters.ring_share <= kind < patchy_ends:
         return _mottled(draw, value, diameter, draw.uniform(0.5, 1.2)), "patchy"
-    kind -= parameters.patchy_share
-    if diameter > 6 and 0 <= kind < parameters.haemorrhagic_share:
+    if diameter > 6 and 0 <= kind - patchy_ends < parameters.haemorrhagic_share:
         # Methaemoglobin is bright without contrast agent, fresh and old blood dark.
         bright = torch.full_like(value, draw.uniform(1.6, 3.0))
         blood = _mottled(draw, bright, diameter, draw.uniform(0.2, 0.5))
