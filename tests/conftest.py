@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,6 +28,14 @@ def pytest_collection_modifyitems(
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any, error: object | None) -> None:
+    """Say how a process of pytest-xdist died: its parent tells that it did, no more."""
+    if error is not None:
+        status = node.gateway._io.popen.wait(10)
+        print(f"\n{node.gateway.id} ended with status {status}", flush=True)
 
 
 @pytest.fixture(scope="session")
