@@ -6,11 +6,13 @@ Docker engine and have a make target of their own.
 
 from __future__ import annotations
 
+import faulthandler
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from _pytest.faulthandler import fault_handler_stderr_fd_key
 
 from tests.fake_archive import FakeArchive
 from tests.orthanc_server import OrthancServer, reason_to_skip, shared_orthanc
@@ -28,6 +30,13 @@ def pytest_collection_modifyitems(
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item) -> None:
+    """Have crashes told again: Lightning ends with every signal at its default."""
+    faulthandler.disable()
+    faulthandler.enable(item.config.stash[fault_handler_stderr_fd_key])
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -188,17 +188,38 @@ def test_frozen_layers_wait_and_then_learn(pack: Path, tmp_path: Path) -> None:
         assert state["network.out.conv.conv.weight"].shape[0] == 2
 
 
-def test_workers_draw_different_patches(pack: Path, tmp_path: Path) -> None:
-    from unetr.training.data import PatchData
+FIRST_TWO_BATCHES = """
+import sys
+from pathlib import Path
+import torch
+from unetr.training.configuration import read_configuration
+from unetr.training.data import PatchData
 
+if __name__ == "__main__":
+    loader = PatchData(read_configuration(Path(sys.argv[1]))).train_dataloader()
+    batches = iter(loader)
+    (first, _), (second, _) = next(batches), next(batches)
+    print(tuple(first.shape), torch.equal(first, second))
+"""
+
+
+def test_workers_draw_different_patches(pack: Path, tmp_path: Path) -> None:
     path = tiny_configuration(
         tmp_path,
         pack,
         hardware={"accelerator": "cpu", "precision": "fp32", "workers": 2},
     )
-    loader = PatchData(read_configuration(path)).train_dataloader()
-    batches = iter(loader)
-    (first, _), (second, _) = next(batches), next(batches)
-    assert first.shape == (2, 1, 32, 32, 32)
-    assert not torch.equal(first, second)
-    del batches
+    script = tmp_path / "first_two_batches.py"
+    script.write_text(FIRST_TWO_BATCHES, "utf-8")
+    # Not in this process: the loader's signal handler would stay in it for good, and
+    # raise in whatever test runs when one of the loader's processes ends badly.
+    done = subprocess.run(
+        [sys.executable, str(script), str(path)],
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(2, 1, 32, 32, 32) False\n"
