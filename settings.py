@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     job_heartbeat_s: float = Field(10.0, gt=0)
     job_max_attempts: int = Field(3, ge=1, le=20)
     job_queue_limit: int = Field(1000, ge=1)
-    worker_poll_s: float = Field(0.5, gt=0)
+    worker_poll_s: float = Field(0.2, gt=0)
     worker_niceness: int = Field(10, ge=0, le=19)
     """How far the worker gives way to other processes of its machine."""
     worker_queues: Annotated[tuple[str, ...], NoDecode] = ("gpu", "cpu")

@@ -56,6 +56,8 @@ class ScriptedRun:
             time.sleep(0.02)
         if step == "fetch" and self._trap == "unavailable" and self._first_time():
             raise MetiaError("archive-unavailable", "The archive does not answer.")
+        if step == "fetch" and self._trap == "giving way" and self._first_time():
+            raise MetiaError("job-gave-way", "A person's job goes first.")
         if step == "fetch" and self._trap == "deaf" and self._first_time():
             time.sleep(3600)
         if step == "store" and self._trap == "storing" and self._first_time():

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import pytest
 
+from db.ahead import AUTOMATIC, AUTOMATIC_PRIORITY
 from segmentation.delivery.broker import Broker
 from segmentation.jobs import Job, JobQueue
 from tests.broker_servers import BrokerServer, RabbitMq, free_port, reason_to_skip
@@ -159,6 +160,36 @@ def test_higher_priority_is_delivered_first(stage: Stage) -> None:
     stage.start()
     stage.wait_for_all(5)
     assert stage.runs() == [order[p] for p in sorted(order, reverse=True)]
+
+
+@on_brokers
+def test_automatic_job_that_a_person_presses_for_overtakes_the_others(
+    stage: Stage,
+) -> None:
+    jobs = [
+        stage.queue.submit(
+            study_uid, priority=AUTOMATIC_PRIORITY, requested_by=AUTOMATIC
+        )[0]
+        for study_uid in ("1.2.1", "1.2.2", "1.2.4")
+    ]
+    stage.start(pause_s=3.0)
+    stage.wait(lambda: stage.runs() == ["1.2.1"])
+    pressed, new = stage.queue.submit("1.2.4", requested_by="ann")
+    assert (pressed.id, new) == (jobs[2].id, False)
+    stage.wait_for_all(3)
+    assert stage.runs() == ["1.2.1", "1.2.4", "1.2.2"]
+    stage.assert_each_once(jobs)
+
+
+@on_brokers
+def test_job_that_gave_way_is_delivered_again(stage: Stage) -> None:
+    job = stage.submit()
+    stage.start("giving way")
+    stage.wait_for(job, "succeeded")
+    stage.assert_ended_once(job)
+    ended = stage.queue.get(job.id)
+    assert (ended.attempt, ended.retries, ended.deaths) == (2, 0, 0)
+    assert ended.error_code is None
 
 
 @on_brokers
