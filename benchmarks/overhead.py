@@ -28,7 +28,11 @@ from orthanc.archive import Archive
 from segmentation.jobs import JobQueue
 from segmentation.models.predictor import ModelIdentity, Prediction
 from segmentation.pipeline import Outcome, Request, run_segmentation
-from segmentation.runner import keep_memory, record_outcome
+from segmentation.runner import (
+    collecting_afterwards,
+    keep_memory,
+    record_outcome,
+)
 from settings import Settings
 from tests.orthanc_server import running_orthanc
 
@@ -133,14 +137,15 @@ def _run_once(
         seen.update(outcome.analysis.timings_s)
         seen["record"] = time.perf_counter() - began
 
-    run_segmentation(
-        Request(job.study_uid, None),
-        Reporter(),
-        archive,
-        KnownAnswer(truth, run),
-        record,
-        stable_timeout_s=30,
-    )
+    with collecting_afterwards():
+        run_segmentation(
+            Request(job.study_uid, None),
+            Reporter(),
+            archive,
+            KnownAnswer(truth, run),
+            record,
+            stable_timeout_s=30,
+        )
     del seen["predict"]
     return seen
 

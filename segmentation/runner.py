@@ -8,8 +8,9 @@ happens inside. Not safe to share between threads.
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable
-from contextlib import nullcontext
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from typing import Protocol
 
 from db.ahead import AUTOMATIC
@@ -69,6 +70,22 @@ def keep_memory() -> bool:
     )
 
 
+@contextmanager
+def collecting_afterwards() -> Iterator[None]:
+    """Let the collector of reference cycles wait until a run has ended.
+
+    A run makes some hundred thousand objects for the elements of its images, nearly
+    all of which end without the collector; looking through them in the middle of a
+    run costs a third of what the run takes beyond the network.
+    """
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.collect()
+
+
 class SegmentationRunner:
     """Runs segmentation jobs.
 
@@ -124,7 +141,7 @@ class SegmentationRunner:
         )
         ahead = self._prefetcher
         try:
-            with ahead.at_work() if ahead else nullcontext():
+            with ahead.at_work() if ahead else nullcontext(), collecting_afterwards():
                 run_segmentation(
                     Request(job.study_uid, job.series_uid),
                     port,

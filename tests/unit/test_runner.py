@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from weakref import ref
+
+import pytest
+
+from segmentation.runner import collecting_afterwards
 
 ROOT = Path(__file__).parents[2]
 
@@ -37,3 +44,21 @@ def _page_faults(*arguments: str) -> int:
 
 def test_memory_of_one_step_serves_the_next() -> None:
     assert _page_faults("keep") < _page_faults() / 2
+
+
+class Knot:
+    """Something that only the collector can let go of."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+@pytest.mark.parametrize("ending", [None, KeyError("broke")])
+def test_collector_waits_for_the_end_of_a_run(ending: Exception | None) -> None:
+    with suppress(KeyError), collecting_afterwards():
+        knot = ref(Knot())
+        assert not gc.isenabled()
+        if ending is not None:
+            raise ending
+    assert gc.isenabled()
+    assert knot() is None
