@@ -28,7 +28,7 @@ SHIPPED_SHAPE = NetworkArguments(
     mlp_dim=1024,
     num_heads=8,
 )
-OVERLAP = 0.5
+OVERLAP = 0.375
 SPACING_MM = (1.0, 1.0, 1.0)
 _SEED = 20250101
 

@@ -1,6 +1,6 @@
 """Run the benchmarks, one after the other, and keep their figures and a picture.
 
-    python -m benchmarks.run [NAME ...] [--folder FOLDER]
+    python -m benchmarks.run [NAME ...] [--folder FOLDER] [--model MODEL_FOLDER]
 
 Each runs in a process of its own. FOLDER (default ``test-artefacts/benchmarks``) gets
 ``results.json`` (machine, versions, date and figures of each benchmark; those that were
@@ -40,6 +40,9 @@ BENCHMARKS = (
     "measurement_error",
 )
 
+OF_A_NETWORK = ("end_to_end", "engines", "sliding_window", "throughput")
+"""Those that ``--model`` is for."""
+
 
 def main() -> int:
     """Run those that were asked for."""
@@ -48,6 +51,7 @@ def main() -> int:
     parser.add_argument(
         "--folder", type=Path, default=ROOT / "test-artefacts" / "benchmarks"
     )
+    parser.add_argument("--model", default="", help="default: the bundled network")
     options = parser.parse_args()
     unknown = set(options.names) - set(BENCHMARKS)
     if unknown:
@@ -60,7 +64,7 @@ def main() -> int:
     failed = []
     for name in options.names or BENCHMARKS:
         print(f"== {name}", flush=True)
-        figures = run(name)
+        figures = run(name, options.model)
         if figures is None:
             failed.append(name)
             continue
@@ -73,12 +77,20 @@ def main() -> int:
     return int(bool(failed))
 
 
-def run(name: str) -> dict[str, Any] | None:
+def run(name: str, model: str = "") -> dict[str, Any] | None:
     """Run one in a process of its own; None where it failed."""
+    of_model = ["--model", model] if model and name in OF_A_NETWORK else []
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "figures.json"
         done = subprocess.run(
-            [sys.executable, "-m", f"benchmarks.{name}", "--json", str(file)],
+            [
+                sys.executable,
+                "-m",
+                f"benchmarks.{name}",
+                "--json",
+                str(file),
+                *of_model,
+            ],
             cwd=ROOT,
             check=False,
         )

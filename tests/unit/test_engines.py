@@ -186,6 +186,14 @@ def test_a_kept_network_needs_neither_torch_nor_monai(
     assert outputs[1] == "set()\n"
 
 
+def test_threads_are_bound_to_cores_only_where_a_process_has_all() -> None:
+    # Two workers of one thread each would be bound to the same core.
+    cores = describe_machine().cores
+    for threads, bound in ((cores, True), (cores + 1, True), (cores - 1, False)):
+        asked = openvino_engine._properties("fp32", threads)
+        assert asked["ENABLE_CPU_PINNING"] is bound
+
+
 def test_the_maker_of_openvino_is_told_nothing(source: Source, tmp_path: Path) -> None:
     (tmp_path / "weights").write_bytes(source.weights)
     script = (

@@ -98,14 +98,7 @@ def _compile(entry: Converted, precision: Precision, place: Place) -> HostNetwor
     try:
         model = core.read_model(entry.graph, constants)
         compiled = core.compile_model(
-            model,
-            "CPU",
-            {
-                "INFERENCE_PRECISION_HINT": HINTS[precision],
-                "INFERENCE_NUM_THREADS": place.threads,
-                "NUM_STREAMS": 1,
-                "PERFORMANCE_HINT": "LATENCY",
-            },
+            model, "CPU", _properties(precision, place.threads)
         )
     except RuntimeError as error:
         raise MetiaError("model-invalid", "OpenVINO refuses the network.") from error
@@ -118,6 +111,22 @@ def _compile(entry: Converted, precision: Precision, place: Place) -> HostNetwor
         return answers[0] if len(answers) == 1 else np.concatenate(answers)
 
     return run
+
+
+def _properties(precision: Precision, threads: int) -> dict[str, object]:
+    """Say how OpenVINO is to compute.
+
+    It would bind its first thread to the first core, its second to the second, in every
+    process alike: two workers of one thread each then share one core. Worth a twelfth
+    of the time where a process has all cores.
+    """
+    return {
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": threads >= describe_machine().cores,
+        "NUM_STREAMS": 1,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
 
 
 def _convert(source: Source) -> Converted:

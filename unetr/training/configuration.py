@@ -159,7 +159,7 @@ class ExportConfiguration(Configuration):
     )
     training_summary: Annotated[str, Field(min_length=1, max_length=4000)]
     demonstration: bool = False
-    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.375
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     minimum_volume_mm3: Annotated[float, Field(ge=0, le=10_000)] = 8.0
 
