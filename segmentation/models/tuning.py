@@ -1,8 +1,9 @@
 """Measure what computes a model fastest on this machine (``metia models tune``).
 
-Gives ``unetr.engines.tuning`` its windows: all of two synthetic heads, prepared as the
-service prepares images, side by side without overlap. Loads torch; takes a minute or
-two on two cores. Called by the command line only.
+Gives ``unetr.engines.tuning`` its volumes: the middle of two synthetic heads, prepared
+as the service prepares images. Masks are compared as the service makes them, stitched
+from windows that overlap: single windows differ two or three times as much. Loads
+torch; takes a minute on two cores. Called by the command line only.
 """
 
 from __future__ import annotations
@@ -32,7 +33,6 @@ from unetr.engines.tuning import (
 from unetr.engines.tuning import circumstances as circumstances_of
 from unetr.legacy import prepare_legacy
 from unetr.preprocessing import prepare
-from unetr.windows import window_places
 
 
 def wish_of(settings: Settings) -> Wish:
@@ -73,9 +73,7 @@ def tune(
     place = wish.place()
     source = Source(manifest.network, folder.read(WEIGHTS_NAME))
     progress("heads")
-    windows = [
-        window for head in (heads or _heads)() for window in _windows(folder, head)
-    ]
+    volumes = [_middle(folder, head) for head in (heads or _heads)()]
     loaders = {
         choice: partial(
             make_engine(choice.engine).load, source, choice.precision, place
@@ -84,8 +82,8 @@ def tune(
     }
     tuning = measure(
         loaders,
-        windows,
-        manifest.inference.threshold_logit,
+        volumes,
+        manifest.inference,
         place,
         progress=progress,
     )
@@ -112,15 +110,18 @@ def _heads() -> list[hd.Volume]:
     return [draw_sample_visit(visit).post_contrast.volume for visit in (1, 2)]
 
 
-def _windows(folder: ModelFolder, head: hd.Volume) -> list[FloatArray]:
-    profile, window = folder.manifest.preprocessing, folder.manifest.inference.window
-    if profile is None or window is None:
+def _middle(folder: ModelFolder, head: hd.Volume) -> FloatArray:
+    """Prepare a head, and cut out where three windows fit along each axis."""
+    profile, inference = folder.manifest.preprocessing, folder.manifest.inference
+    if profile is None or inference.window is None:
         raise MetiaError("model-invalid", "The manifest states no window.")
     if isinstance(profile, LegacyProfile):
-        volume = prepare_legacy(head, profile, window).volume
+        volume = prepare_legacy(head, profile, inference.window).volume
     else:
-        volume = prepare(head, profile, window).volume
-    return [
-        np.ascontiguousarray(volume[place])[None, None]
-        for place in window_places(volume.shape, window, overlap=0.0)
-    ]
+        volume = prepare(head, profile, inference.window).volume
+    cut = []
+    for length, window in zip(volume.shape, inference.window, strict=True):
+        kept = min(length, int(window * (1 + 2 * (1 - inference.overlap))))
+        first = (length - kept) // 2
+        cut.append(slice(first, first + kept))
+    return np.ascontiguousarray(volume[tuple(cut)])

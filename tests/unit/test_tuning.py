@@ -17,6 +17,7 @@ from segmentation.models.registry import ModelFolder, ModelRegistry, load_as_set
 from segmentation.models.tuning import kept_tuning, tune
 from settings import Settings
 from tests.ball_head import make_ball_head
+from unetr.configuration import InferenceParameters
 from unetr.engines import tuning as engine_tuning
 from unetr.engines.engine import Choice, FloatArray, Loaded, Place
 from unetr.engines.tuning import (
@@ -59,18 +60,24 @@ def _same(windows: FloatArray) -> FloatArray:
 
 
 @pytest.fixture
-def windows() -> list[FloatArray]:
+def volumes() -> list[FloatArray]:
     random = np.random.default_rng(0)
-    return [random.normal(size=(1, 1, 32, 32, 32)).astype(np.float32) for _ in range(3)]
+    return [random.normal(size=(40, 32, 40)).astype(np.float32) for _ in range(3)]
 
 
-def _measure(loaders, windows: list[FloatArray], threshold: float = 0.0) -> Tuning:
-    return measure(loaders, windows, threshold, PLACE, timing_s=0.05)
+def _measure(loaders, volumes: list[FloatArray], threshold: float = 0.5) -> Tuning:
+    inference = InferenceParameters(
+        window=(32, 32, 32),
+        overlap=0.375,
+        threshold=threshold,
+        minimum_volume_mm3=0.0,
+    )
+    return measure(loaders, volumes, inference, PLACE, timing_s=0.05)
 
 
-def test_the_fastest_that_agrees_is_chosen(windows: list[FloatArray]) -> None:
+def test_the_fastest_that_agrees_is_chosen(volumes: list[FloatArray]) -> None:
     engines = {"reference": (0.02, _same), "fast": (0.01, _same)}
-    found = _measure(_loaders(**engines, faster=(0.002, _same)), windows)
+    found = _measure(_loaders(**engines, faster=(0.002, _same)), volumes)
     assert found.chosen == FASTER
     assert [trial.dice for trial in found.trials] == [1.0, 1.0, 1.0]
     seconds = {trial.choice: trial.seconds for trial in found.trials}
@@ -88,45 +95,45 @@ def test_the_fastest_that_agrees_is_chosen(windows: list[FloatArray]) -> None:
     ids=["shifted", "turned round", "no numbers", "infinite"],
 )
 def test_one_that_disagrees_is_out_however_fast(
-    change: Callable[[FloatArray], FloatArray], windows: list[FloatArray]
+    change: Callable[[FloatArray], FloatArray], volumes: list[FloatArray]
 ) -> None:
     engines = {"reference": (0.02, _same), "fast": (0.01, _same)}
-    found = _measure(_loaders(**engines, faster=(0.0, change)), windows)
+    found = _measure(_loaders(**engines, faster=(0.0, change)), volumes)
     assert found.chosen == FAST
     (out,) = (trial for trial in found.trials if trial.choice == FASTER)
     assert out.refusal
     assert out.seconds is None
 
 
-def test_one_that_cannot_be_loaded_is_out(windows: list[FloatArray]) -> None:
+def test_one_that_cannot_be_loaded_is_out(volumes: list[FloatArray]) -> None:
     def fail() -> Loaded:
         raise MetiaError("model-invalid", "It refuses the network.")
 
     loaders = {**_loaders(reference=(0.0, _same)), FASTER: fail}
-    found = _measure(loaders, windows)
+    found = _measure(loaders, volumes)
     assert found.chosen == REFERENCE
     assert found.trials[1].refusal == "It refuses the network."
 
 
 @pytest.mark.parametrize(("shift", "accepted"), [(0.5, True), (1.5, False)])
 def test_where_nothing_is_marked_logits_are_compared(
-    shift: float, accepted: bool, windows: list[FloatArray]
+    shift: float, accepted: bool, volumes: list[FloatArray]
 ) -> None:
     engines = _loaders(
         reference=(0.01, _same),
         fast=(0.0, lambda windows: windows + shift * LARGEST_DIFFERENCE),
     )
-    found = _measure(engines, windows, threshold=100.0)
+    found = _measure(engines, volumes, threshold=1 - 1e-15)
     assert (found.chosen == FAST) is accepted
     assert found.trials[1].dice is None
 
 
 def test_what_was_measured_counts_here_and_now_only(
-    tmp_path: Path, windows: list[FloatArray], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, volumes: list[FloatArray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tuning_path(tmp_path, "0" * 64)
     assert measured_choice(path, PLACE) is None
-    found = _measure(_loaders(reference=(0.01, _same), fast=(0.0, _same)), windows)
+    found = _measure(_loaders(reference=(0.01, _same), fast=(0.0, _same)), volumes)
     keep(path, found)
     assert read_tuning(path) == found
     assert measured_choice(path, PLACE) == FAST
@@ -144,10 +151,10 @@ def test_what_was_measured_counts_here_and_now_only(
 
 @pytest.mark.parametrize("key", ["cpu", "instructions", "cores", "device", "versions"])
 def test_another_machine_is_another_matter(
-    key: str, tmp_path: Path, windows: list[FloatArray]
+    key: str, tmp_path: Path, volumes: list[FloatArray]
 ) -> None:
     path = tuning_path(tmp_path, "0" * 64)
-    keep(path, _measure(_loaders(reference=(0.0, _same)), windows))
+    keep(path, _measure(_loaders(reference=(0.0, _same)), volumes))
     document = json.loads(path.read_text())
     assert document["circumstances"] == circumstances(PLACE)
     document["circumstances"][key] = "other"

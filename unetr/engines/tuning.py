@@ -1,10 +1,10 @@
 """Which engine and precision is the fastest here that answers as float32 does.
 
-``measure`` runs every candidate over the windows of whole heads, leaves out those that
-disagree with torch in float32, and times one window of the others, interleaved, so that
-another program's load falls on all alike. What came out is kept as JSON beside a
-description of machine and packages, and counts only while those are the same. Windows
-are (1, 1, slice, row, column), float32. One measurement at a time.
+``measure`` runs every candidate over volumes, with windows that overlap as the model's
+do, leaves out those whose masks disagree with torch in float32, and times one window of
+the others, interleaved, so that another program's load falls on all alike. What came
+out is kept as JSON beside a description of machine and packages, and counts only while
+those are the same. One measurement at a time.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from typing import Any, get_args
 import numpy as np
 
 from errors import MetiaError
+from unetr.configuration import InferenceParameters
 from unetr.engines.engine import (
     Choice,
     EngineName,
@@ -32,6 +33,7 @@ from unetr.engines.engine import (
 )
 from unetr.engines.selection import engine_names, make_engine
 from unetr.hardware import describe_machine
+from unetr.windows import run_windows, window_places
 
 REFERENCE = Choice("torch", "fp32")
 LEAST_DICE = 0.999
@@ -100,8 +102,8 @@ def circumstances(place: Place) -> dict[str, Any]:
 
 def measure(
     loaders: Mapping[Choice, Callable[[], Loaded]],
-    windows: Sequence[FloatArray],
-    threshold_logit: float,
+    volumes: Sequence[FloatArray],
+    inference: InferenceParameters,
     place: Place,
     *,
     timing_s: float = TIMING_S,
@@ -113,16 +115,16 @@ def measure(
     ----------
     loaders : mapping
         What makes each candidate; ``REFERENCE`` must be one of them.
-    windows : sequence of ndarray
-        Of whole heads, as the network gets them.
-    threshold_logit : float
-        From which a voxel is marked.
+    volumes : sequence of ndarray, (slice, row, column), float32
+        Prepared for the network; each at least as large as a window.
+    inference : InferenceParameters
+        The window must be known.
     timing_s : float
         How long to time, once each candidate had its rounds.
     """
     progress(str(REFERENCE))
     reference = loaders[REFERENCE]()
-    expected = _answers(reference, windows)
+    expected = _answers(reference, volumes, inference)
     usable: dict[Choice, Loaded] = {REFERENCE: reference}
     judged = {REFERENCE: Trial(REFERENCE, None, 1.0, 0.0)}
     for choice in loaders:
@@ -131,15 +133,17 @@ def measure(
         progress(str(choice))
         try:
             candidate = loaders[choice]()
-            found = _answers(candidate, windows)
+            found = _answers(candidate, volumes, inference)
         except MetiaError as error:
             judged[choice] = Trial(choice, None, None, 0.0, error.detail)
             continue
-        judged[choice] = judge(choice, expected, found, threshold_logit)
+        judged[choice] = judge(choice, expected, found, inference.threshold_logit)
         if not judged[choice].refusal:
             usable[choice] = candidate
     progress("timing")
-    seconds = _time(usable, windows[len(windows) // 2], timing_s)
+    places = _places(volumes[0], inference)
+    window = np.ascontiguousarray(volumes[0][places[len(places) // 2]])[None, None]
+    seconds = _time(usable, window, timing_s)
     trials = tuple(
         Trial(
             trial.choice,
@@ -182,9 +186,33 @@ def judge(
     return Trial(choice, None, dice, difference, refusal)
 
 
-def _answers(loaded: Loaded, windows: Sequence[FloatArray]) -> list[FloatArray]:
+def _answers(
+    loaded: Loaded, volumes: Sequence[FloatArray], inference: InferenceParameters
+) -> list[FloatArray]:
     with loaded.session():
-        return [loaded.network(window) for window in windows]
+        return [
+            run_windows(
+                loaded.network,
+                volume,
+                window=_window(inference),
+                overlap=inference.overlap,
+                batch=1,
+                on_window=lambda _done: None,
+            )
+            for volume in volumes
+        ]
+
+
+def _places(
+    volume: FloatArray, inference: InferenceParameters
+) -> list[tuple[slice, ...]]:
+    return window_places(volume.shape, _window(inference), inference.overlap)
+
+
+def _window(inference: InferenceParameters) -> tuple[int, int, int]:
+    if inference.window is None:
+        raise MetiaError("model-invalid", "The manifest states no window.")
+    return inference.window
 
 
 def _time(
