@@ -6,6 +6,7 @@ imported when a command runs.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -62,7 +63,9 @@ def train(
     from unetr.training.run import train as run
 
     last = run(wanted, resume=resume, minutes=minutes, progress=not quiet)
-    click.echo(f"The last checkpoint is {last}.")
+    # Lightning starts this command once more for each further device.
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        click.echo(f"The last checkpoint is {last}.")
 
 
 def _check(cases: str | None) -> None:

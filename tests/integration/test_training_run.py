@@ -188,6 +188,27 @@ def test_frozen_layers_wait_and_then_learn(pack: Path, tmp_path: Path) -> None:
         assert state["network.out.conv.conv.weight"].shape[0] == 2
 
 
+def test_two_processes_train_one_network(pack: Path, tmp_path: Path) -> None:
+    two = {
+        "accelerator": "cpu",
+        "precision": "fp32",
+        "workers": 0,
+        "threads": 1,
+        "devices": 2,
+    }
+    path = tiny_configuration(tmp_path, pack, hardware=two)
+    command = [sys.executable, "-m", "segmentation.cli", "train", str(path), "--quiet"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("The last checkpoint is") == 1
+    assert "MEMBER: 2/2" in done.stderr
+    assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 8
+    steps = [int(row["step"]) for row in metrics(tmp_path / "run") if row["train/loss"]]
+    assert steps == list(range(8))
+
+
 FIRST_TWO_BATCHES = """
 import sys
 from pathlib import Path
