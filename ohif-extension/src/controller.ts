@@ -149,9 +149,21 @@ export class Controller {
     try {
       // The reader may have put another series there meanwhile, or removed the outlines.
       if (this.store.get().overlay === 'shown') await this.viewer.showResult(result);
-      await this.viewer.goTo(result, lesion);
+      await this.goToSelected();
     } catch (error) {
       this.fail(error);
+    }
+  }
+
+  /** Go to the selected lesion; again where another was selected on the way, which may have arrived before. */
+  private async goToSelected(): Promise<void> {
+    let reached: string | null = null;
+    for (;;) {
+      const result = shownResult(this.store.get());
+      const lesion = selectedLesion(this.store.get());
+      if (!result || !lesion || lesion.id === reached) return;
+      await this.viewer.goTo(result, lesion);
+      reached = lesion.id;
     }
   }
 
@@ -356,8 +368,7 @@ export class Controller {
       this.corrections.drawn(result);
       // The viewer goes to the first outline when it has read them; a reader who has gone
       // to a lesion meanwhile is brought back there.
-      const lesion = selectedLesion(this.store.get());
-      if (lesion) await this.viewer.goTo(result, lesion);
+      await this.goToSelected();
     } catch (error) {
       this.failUnless(signal, error, { overlay: 'failed' });
     }

@@ -353,4 +353,23 @@ describe('a result', () => {
     expect(viewer.goTo).toHaveBeenCalledWith(shown, second);
     expect(store.get().selectedLesionId).toBe(second?.id);
   });
+
+  it('ends at the lesion that was chosen last, however long the way to another takes', async () => {
+    const shown = result('1');
+    const { viewer, store, controller } = setUp({ results: [shown] });
+    controller.enter();
+    await settle();
+    const [first, second] = shown.lesions;
+    if (!first || !second) throw new Error('two lesions are needed');
+    let arrived: () => void = () => undefined;
+    viewer.goTo.mockImplementationOnce(() => new Promise<undefined>((done) => (arrived = () => done(undefined))));
+    const slow = controller.select(first);
+    await settle();
+    await controller.select(second);
+    arrived();
+    await slow;
+    expect(store.get().selectedLesionId).toBe(second.id);
+    expect(viewer.goTo).toHaveBeenLastCalledWith(shown, second);
+    expect(viewer.goTo.mock.calls.slice(-3)).toEqual([[shown, first], [shown, second], [shown, second]]);
+  });
 });
