@@ -17,6 +17,7 @@ import structlog
 from celery import Celery, bootsteps
 from celery.exceptions import Reject
 from celery.worker import state
+from celery.worker.request import Request
 
 from errors import MetiaError
 from segmentation.delivery.broker import TASK, Broker, broker_queue, is_redis, make_app
@@ -102,6 +103,7 @@ class CeleryConsumer:
     def _register(self, app: Celery, desk: Desk) -> None:
         @app.task(  # type: ignore[untyped-decorator]
             name=TASK,
+            Request=_Delivery,
             acks_late=True,
             reject_on_worker_lost=True,
             ignore_result=True,
@@ -130,6 +132,26 @@ class CeleryConsumer:
             log.info("message dropped, the job is not to be had", job=job_id)
             return
         desk.work(job)
+
+
+class _Delivery(Request):  # type: ignore[misc]
+    """A message whose acknowledgement fails aloud, so that Celery connects anew.
+
+    Celery's own only logs it. Its connection to Redis then counts the message as being
+    worked on for ever, and with room for one asks for no other.
+    """
+
+    acknowledged: bool
+
+    def acknowledge(self) -> None:
+        if not self.acknowledged:
+            self.message.ack()
+            self.acknowledged = True
+
+    def reject(self, requeue: bool = False) -> None:
+        if not self.acknowledged:
+            self.message.reject(requeue=requeue)
+            self.acknowledged = True
 
 
 def _bell_step(bell: socket.socket) -> type[Any]:

@@ -85,6 +85,22 @@ def test_broker_restarts_under_waiting_and_running_jobs(
 
 
 @on_brokers
+def test_job_that_ends_while_the_broker_is_away_leaves_its_worker_working(
+    stage: Stage, server: BrokerServer
+) -> None:
+    stage.start(pause_s=1.0)
+    jobs = submit_many(stage, 1)
+    stage.wait(lambda: stage.queue.counts()["running"] == 1)
+    server.kill()
+    stage.wait_for(jobs[0], "succeeded")
+    time.sleep(0.5)  # in which the worker cannot say so
+    server.start()
+    jobs.append(stage.submit("1.2.999"))
+    stage.wait_for_all(2, 60)
+    stage.assert_each_once(jobs)
+
+
+@on_brokers
 def test_broker_that_forgot_everything_is_told_again(
     stage: Stage, server: BrokerServer
 ) -> None:
