@@ -22,8 +22,14 @@ from errors import MetiaError
 COARSE_MM = 4.0
 FAT_PERCENTILE = 65.0
 """Of what is brighter than the mean, the rest counts no brighter than this."""
-DEEP_MM = 20.0
+DARKEST = 0.01
+"""Part of that brightness below which everything is equally dark."""
+DEEP_MM = 16.0
 """From this far below the skin (scalp and skull) a voxel counts as inside the skull."""
+BRAIN_MM = 130.0
+"""Height of the brain below the top of the head; neck and jaw lie lower."""
+FLUID = 0.6
+"""Part of the median inside the skull below which a voxel is fluid or bone."""
 
 Box = tuple[slice, slice, slice]
 
@@ -55,7 +61,12 @@ class Head:
     volume_mm3: float
 
 
-def find_head(array: NDArray[np.float32], spacing_mm: Sequence[float]) -> Head:
+def find_head(
+    array: NDArray[np.float32],
+    spacing_mm: Sequence[float],
+    *,
+    up: tuple[int, int] | None = None,
+) -> Head:
     """Find the largest connected bright object.
 
     Parameters
@@ -63,6 +74,9 @@ def find_head(array: NDArray[np.float32], spacing_mm: Sequence[float]) -> Head:
     array : ndarray, 3-D, float32
     spacing_mm : sequence of float
         Voxel size along the axes of `array`.
+    up : tuple of int, optional
+        The axis along the body and whether it runs to the head (1) or away (-1): the
+        brain's median then leaves the neck out.
 
     Raises
     ------
@@ -86,7 +100,7 @@ def find_head(array: NDArray[np.float32], spacing_mm: Sequence[float]) -> Head:
         mask=mask,
         step=step,
         air_threshold=threshold,
-        brain_median=_brain_median(coarse, mask, coarse_mm),
+        brain_median=_brain_median(coarse, coarse_mm, up),
         volume_mm3=float(mask.sum() * np.prod(coarse_mm)),
     )
 
@@ -123,12 +137,22 @@ def _averaging(length: int, size: int) -> NDArray[np.float32]:
     return averaging
 
 
-def _air_threshold(coarse: NDArray[np.float64]) -> float:
-    """Part air from tissue; fat and contrast agent, however bright, do not count."""
+def _brightness(coarse: NDArray[np.float64]) -> float:
+    """Give how bright tissue is: fat and contrast agent, however bright, do not count.
+
+    Raises
+    ------
+    MetiaError
+        ``volume-bad-pixels`` where all is equally bright.
+    """
     if coarse.max() <= coarse.min():
         raise MetiaError("volume-bad-pixels", "The image shows nothing: it is uniform.")
-    bright = coarse[coarse > coarse.mean()]
-    clipped = np.minimum(coarse, np.percentile(bright, FAT_PERCENTILE)).ravel()
+    return float(np.percentile(coarse[coarse > coarse.mean()], FAT_PERCENTILE))
+
+
+def _air_threshold(coarse: NDArray[np.float64]) -> float:
+    """Part air from tissue."""
+    clipped = np.minimum(coarse, _brightness(coarse)).ravel()
     return float(threshold_otsu(clipped))  # type: ignore[no-untyped-call]
 
 
@@ -155,11 +179,32 @@ def _bounds(
 
 
 def _brain_median(
-    coarse: NDArray[np.float64], mask: NDArray[np.bool_], coarse_mm: Sequence[float]
+    coarse: NDArray[np.float64],
+    coarse_mm: Sequence[float],
+    up: tuple[int, int] | None,
 ) -> float:
+    mask = ndimage.binary_fill_holes(_largest_component(_tissue(coarse)))
     # The volume's faces are no skin: a slab cut out of a head is deep to its edges.
     padded = np.pad(mask, 1, mode="edge")
     depth = ndimage.distance_transform_edt(padded, sampling=coarse_mm)[1:-1, 1:-1, 1:-1]
-    deep = depth >= min(DEEP_MM, 0.5 * float(depth.max()))
-    values = coarse[deep & mask]
-    return float(np.median(values[values >= 0.8 * np.median(values)]))
+    deep = mask & (depth >= min(DEEP_MM, 0.5 * float(depth.max())))
+    if up is not None:
+        axis, direction = up
+        height = np.argwhere(deep)[:, axis] * direction * coarse_mm[axis]
+        values = coarse[deep][height > height.max() - BRAIN_MM]
+    else:
+        values = coarse[deep]
+    return float(np.median(values[values >= FLUID * np.median(values)]))
+
+
+def _tissue(coarse: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Part air from tissue by logarithms.
+
+    By brightness itself, bright fat may stand further from brain than brain from air:
+    the head is then its scalp, which bounds it all the same, but has no inside.
+    """
+    bright = _brightness(coarse)
+    logarithms = np.log(np.clip(coarse, DARKEST * bright, bright))
+    threshold = threshold_otsu(logarithms.ravel())  # type: ignore[no-untyped-call]
+    tissue: NDArray[np.bool_] = logarithms > threshold
+    return tissue

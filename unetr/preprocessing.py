@@ -235,7 +235,7 @@ def prepare(
         ``volume-bad-pixels`` where the image shows nothing or holds no numbers.
     """
     canonical = image.to_patient_orientation(profile.orientation)
-    head = find_head(canonical.array, canonical.spacing)
+    head = find_head(canonical.array, canonical.spacing, up=(0, 1))
     box = _roomy_box(head.box, canonical, profile, minimum_shape)
     part = np.array(canonical.array[box], dtype=np.float32, order="C")
     scaled, darkest = _normalise(part, head, profile.intensity)

@@ -1,7 +1,7 @@
 """The demonstration model ``phantom-threshold``: bright, compact, therefore a lesion.
 
 Made for the project's synthetic heads, where lesions are the brightest compact things,
-about twice as bright as the brain. It cannot find metastases in patients and says so
+over twice as bright as the brain. It cannot find metastases in patients and says so
 in its manifest. The probability is the partial-volume fraction between a lesion's
 plateau and its surroundings, so that the 0.5 contour is exact below a voxel. Axes
 (slice, row, column) of the input; lengths in mm. numpy and scipy only; one call at a
@@ -23,7 +23,7 @@ from segmentation.models.predictor import ModelIdentity, Prediction
 from unetr.configuration import InferenceParameters
 from unetr.head import Box, Head, find_head
 
-BRIGHTNESS_RATIO = 2.1
+BRIGHTNESS_RATIO = 2.5
 """A lesion's seed is this many times as bright as the brain."""
 SEED_PART = 0.2
 """A lesion's seed is at least this part of it; in vessels only flecks are so bright."""
@@ -63,7 +63,7 @@ class ThresholdPredictor:
         array = image.array
         progress(0.0)
         _stop_if(cancelled)
-        head = find_head(array, image.spacing)
+        head = find_head(array, image.spacing, up=_way_up(image))
         progress(0.2)
         _stop_if(cancelled)
         prepared = time.perf_counter()
@@ -104,6 +104,13 @@ class ThresholdPredictor:
 def _stop_if(cancelled: Callable[[], bool]) -> None:
     if cancelled():
         raise MetiaError("job-cancelled", "The job was cancelled on request.")
+
+
+def _way_up(image: hd.Volume) -> tuple[int, int]:
+    ways = [way.value for way in image.get_closest_patient_orientation()]
+    return next(
+        (n, 1 if way == "H" else -1) for n, way in enumerate(ways) if way in "HF"
+    )
 
 
 def _bright_regions(array: FloatArray, head: Head) -> list[tuple[Box, Mask]]:

@@ -83,7 +83,7 @@ def head_of(image: Tensor) -> Head:
     blocks = functional.avg_pool3d(
         image[None, None], int(COARSE_MM), ceil_mode=True, count_include_pad=False
     )[0, 0]
-    return find_head(blocks.cpu().numpy(), (COARSE_MM,) * 3)
+    return find_head(blocks.cpu().numpy(), (COARSE_MM,) * 3, up=(0, 1))
 
 
 def normalise(image: Tensor) -> Tensor:
