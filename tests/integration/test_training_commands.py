@@ -86,6 +86,11 @@ def test_own_cases_are_evaluated(
     assert len(rows) == 3
     assert "sensitivity" in capsys.readouterr().out
     assert main([*command, "--out", str(tmp_path / "out")]) == 2
+    assert main([*command, "--mirrored", "--out", str(tmp_path / "mirrored")]) == 0
+    text = (tmp_path / "mirrored" / "evaluation.json").read_text("utf-8")
+    found = json.loads(text)["figures"]
+    dice = "lesion-wise Dice (BraTS-METS)"
+    assert abs(found[dice]["value"] - figures[dice]["value"]) < 0.02
 
 
 def test_synthetic_heads_of_the_test_part_are_evaluated(tmp_path: Path) -> None:
