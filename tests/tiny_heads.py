@@ -12,6 +12,15 @@ import numpy as np
 from unetr.training.heads import HeadEntry, Split, pack_heads
 
 EDGE = 64
+TINY_NETWORK = {
+    "architecture": "monai-unetr",
+    "img_size": [32, 32, 32],
+    "feature_size": 4,
+    "hidden_size": 24,
+    "mlp_dim": 48,
+    "num_heads": 2,
+}
+TINY_PYRAMID = TINY_NETWORK | {"architecture": "pyramid-unetr", "norm_name": "batch"}
 
 
 def tiny_labels(edge: int = EDGE) -> np.ndarray:
@@ -83,14 +92,7 @@ def tiny_configuration(folder: Path, pack: Path, **changes: object) -> Path:
     document: dict[str, object] = {
         "output": str(folder / "run"),
         "data": {"heads": str(pack)},
-        "network": {
-            "architecture": "monai-unetr",
-            "img_size": [32, 32, 32],
-            "feature_size": 4,
-            "hidden_size": 24,
-            "mlp_dim": 48,
-            "num_heads": 2,
-        },
+        "network": TINY_NETWORK,
         "optimiser": {"steps": 8, "batch": 2, "warmup_steps": 2},
         "synthetic": {"lesions": {"none_share": 0.0, "median_diameter_mm": 9.0}},
         "patches": {"per_head": 8, "reuse": 2, "pool": 32},

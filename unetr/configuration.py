@@ -28,9 +28,16 @@ class Configuration(BaseModel):
 
 
 class NetworkArguments(Configuration):
-    """Arguments of ``monai.networks.nets.UNETR``, under MONAI's own names."""
+    """Arguments of ``monai.networks.nets.UNETR``, under MONAI's own names.
 
-    architecture: Literal["monai-unetr"]
+    Attributes
+    ----------
+    architecture : str
+        ``monai-unetr``: just that. ``pyramid-unetr``: with convolutions beside the
+        transformer, see ``unetr.network.PyramidUNETR``.
+    """
+
+    architecture: Literal["monai-unetr", "pyramid-unetr"]
     in_channels: Literal[1] = 1
     out_channels: Annotated[int, Field(ge=1, le=64)] = 2
     img_size: tuple[WindowEdge, WindowEdge, WindowEdge]
@@ -39,7 +46,7 @@ class NetworkArguments(Configuration):
     mlp_dim: Annotated[int, Field(ge=1, le=8192)] = 3072
     num_heads: Annotated[int, Field(ge=1, le=64)] = 12
     proj_type: Literal["perceptron", "conv"] = "perceptron"
-    norm_name: Literal["instance"] = "instance"
+    norm_name: Literal["instance", "batch"] = "instance"
     conv_block: bool = True
     res_block: bool = True
     qkv_bias: bool = False

@@ -1,35 +1,58 @@
 """The UNETR network: MONAI's own, with its published state dict, made fast.
 
-``build_network`` is MONAI's network unchanged (training uses it too).
+``build_network`` is MONAI's network unchanged (training uses it too), or that with a
+convolutional pyramid beside the transformer (``PyramidUNETR``).
 ``load_for_inference`` fills one from a state dict and changes how, not what, it
 computes: instance norms run as group norms with one group a channel (no copies into
-another memory layout), weights lie channels-last, and the two output channels are
-folded into their difference, the one logit that a threshold needs. In half precision
-the image enters and the logit leaves in float32 (``EXACT``). Tensors are
-(batch, channel, slice, row, column). Not safe to share between threads.
+another memory layout), batch norms become part of their convolutions, weights lie
+channels-last, and the two output channels are folded into their difference, the one
+logit that a threshold needs. In half precision the image enters and the logit leaves in
+float32 (``EXACT``). Tensors are (batch, channel, slice, row, column). Not safe to share
+between threads.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
+from monai.networks.blocks.unetr_block import UnetrBasicBlock
 from monai.networks.nets.unetr import UNETR
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from errors import MetiaError
 from unetr.configuration import NetworkArguments
 
 CROSS_ATTENTION = re.compile(r"vit\.blocks\.\d+\.(norm_)?cross_attn\.")
 """Parameters some MONAI versions create and no UNETR uses."""
-EXACT = re.compile(r"encoder1\.|decoder2\.(?!transp_conv|conv_block\.conv[12])|out\.")
-"""Parts that stay float32 in half precision: nearly all that works at full resolution.
-There most of the error arises: with them in bfloat16 one voxel in 270 of a mask
-changed, without one in 1000, at half again the time."""
+EXACT = {
+    "instance": re.compile(
+        r"encoder1\.|decoder2\.(?!transp_conv|conv_block\.conv[12])|out\."
+    ),
+    "batch": re.compile(r"out\."),
+}
+"""Parts that stay float32 in half precision, by the network's kind of norms.
+
+Instance norms at full resolution are where most of the error arises: with them in
+bfloat16 one voxel in 270 of a mask changed, without one in 1000, at half again the
+time. Batch norms are part of their convolutions.
+"""
+CASTS = {
+    "instance": {
+        "vit": False,
+        "decoder2.transp_conv": False,
+        "decoder2.conv_block.conv1": True,
+        "decoder2.conv_block.conv2": True,
+    },
+    "batch": {"vit": False, "encoder1": False, "decoder2": True},
+}
+"""Parts in half precision that are given float32, or (True) have to answer with it."""
 
 
 class Cast(nn.Module):
@@ -47,9 +70,9 @@ class Cast(nn.Module):
         self.precision = precision
         self.widen = widen
 
-    def forward(self, tensor: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
+    def forward(self, *tensors: Tensor) -> Tensor | tuple[Tensor, list[Tensor]]:
         """Convert the input, then compute."""
-        answer: Tensor = self.module(tensor.to(self.precision))
+        answer: Tensor = self.module(*(one.to(self.precision) for one in tensors))
         return answer.float() if self.widen else answer
 
 
@@ -66,9 +89,54 @@ class ChannelNorm(nn.Module):
         return functional.group_norm(tensor, self.channels, eps=self.epsilon)
 
 
+class PyramidUNETR(UNETR):
+    """MONAI's UNETR with a convolutional way down beside the transformer.
+
+    What the transformer's tokens say of the half, quarter and eighth of the resolution
+    is added to what strided residual blocks make of the first encoder's answer. Without
+    the blocks ``pyramid2`` to ``pyramid4`` it is MONAI's network, and MONAI's state
+    dict fits all the rest.
+    """
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        width = arguments["feature_size"]
+        for level in (2, 3, 4):
+            block = UnetrBasicBlock(
+                spatial_dims=3,
+                in_channels=width * 2 ** (level - 2),
+                out_channels=width * 2 ** (level - 1),
+                kernel_size=3,
+                stride=2,
+                norm_name=arguments["norm_name"],
+                res_block=True,
+            )
+            self.add_module(f"pyramid{level}", block)
+
+    def forward(self, x_in: Tensor) -> Tensor:
+        """Map (batch, channel, slice, row, column) images to classes."""
+        last, hidden = self.vit(x_in)
+        down = self.encoder1(x_in)
+        skips = [down]
+        for level, tokens in zip((2, 3, 4), hidden[3:10:3], strict=True):
+            down = self.get_submodule(f"pyramid{level}")(down)
+            said = self.get_submodule(f"encoder{level}")(self._as_volume(tokens))
+            skips.append(said + down)
+        up = self._as_volume(last)
+        for level in (5, 4, 3, 2):
+            up = self.get_submodule(f"decoder{level}")(up, skips[level - 2])
+        answer: Tensor = self.out(up)
+        return answer
+
+    def _as_volume(self, tokens: Tensor) -> Tensor:
+        volume: Tensor = self.proj_feat(tokens)  # type: ignore[no-untyped-call]
+        return volume
+
+
 def build_network(arguments: NetworkArguments) -> nn.Module:
     """Build MONAI's UNETR with fresh random weights, in evaluation mode."""
-    network: nn.Module = UNETR(**arguments.model_dump(exclude={"architecture"}))
+    kind = UNETR if arguments.architecture == "monai-unetr" else PyramidUNETR
+    network: nn.Module = kind(**arguments.model_dump(exclude={"architecture"}))
     return network.eval()
 
 
@@ -133,12 +201,13 @@ def load_for_inference(
             "model-invalid", f"The weights do not fit the network: {str(error)[:600]}"
         ) from error
     _fold_output(network)
+    _fold_batch_norms(network)
     if channel_norms:
         replace_norms(network)
     network.requires_grad_(False)
     network = network.to(device=device)
     if precision != torch.float32:
-        _lower(network, precision)
+        _lower(network, precision, arguments.norm_name)
     return network.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload,no-any-return]
 
 
@@ -150,23 +219,16 @@ def _checked(name: str, tensor: Tensor) -> Tensor:
     return tensor.float()
 
 
-def _lower(network: nn.Module, precision: torch.dtype) -> None:
+def _lower(network: nn.Module, precision: torch.dtype, norms: str) -> None:
     """Compute in `precision`, except for the parts that are ``EXACT``."""
-    for name in (
-        "encoder2",
-        "encoder3",
-        "encoder4",
-        "decoder5",
-        "decoder4",
-        "decoder3",
-    ):
-        network.get_submodule(name).to(precision)
-    for name, widen in {
-        "vit": False,
-        "decoder2.transp_conv": False,
-        "decoder2.conv_block.conv1": True,
-        "decoder2.conv_block.conv2": True,
-    }.items():
+    casts = dict(CASTS[norms])
+    for name, part in network.named_children():
+        within = any(cast.startswith(name) for cast in casts)
+        if not within and not EXACT[norms].match(f"{name}."):
+            part.to(precision)
+    if norms == "instance" and isinstance(network, PyramidUNETR):
+        casts["pyramid2"] = False  # it is given what the first encoder says
+    for name, widen in casts.items():
         parent, _, leaf = name.rpartition(".")
         module = Cast(network.get_submodule(name), precision, widen)
         network.get_submodule(parent).add_module(leaf, module)
@@ -185,6 +247,18 @@ def _fold_output(network: nn.Module) -> None:
     single.weight = nn.Parameter(pair.weight[1:] - pair.weight[:1])
     single.bias = nn.Parameter(pair.bias[1:] - pair.bias[:1])
     head.add_module("conv", single)
+
+
+def _fold_batch_norms(network: nn.Module) -> None:
+    """Let every convolution do what the batch norm behind it does."""
+    for block in list(network.modules()):
+        for name, norm in list(block.named_children()):
+            if isinstance(norm, nn.BatchNorm3d):
+                behind = block.get_submodule(name.replace("norm", "conv"))
+                conv = behind.get_submodule("conv")
+                assert isinstance(conv, nn.Conv3d)  # noqa: S101
+                behind.add_module("conv", fuse_conv_bn_eval(conv, norm))
+                block.add_module(name, nn.Identity())
 
 
 def replace_norms(module: nn.Module) -> None:

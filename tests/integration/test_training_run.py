@@ -17,7 +17,12 @@ import torch
 from errors import MetiaError
 from segmentation.models.registry import ModelFolder, load_predictor
 from tests.ball_head import make_ball_head
-from tests.tiny_heads import make_pack, tiny_configuration
+from tests.tiny_heads import (
+    TINY_NETWORK,
+    TINY_PYRAMID,
+    make_pack,
+    tiny_configuration,
+)
 from unetr.training.configuration import read_configuration
 from unetr.training.export import export_model
 from unetr.training.run import read_checkpoint, train
@@ -71,10 +76,16 @@ def metrics(run: Path) -> list[dict[str, str]]:
     return rows
 
 
-def test_training_learns_and_its_model_is_loaded(pack: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "network", [TINY_NETWORK, TINY_PYRAMID], ids=["plain", "pyramid"]
+)
+def test_training_learns_and_its_model_is_loaded(
+    pack: Path, tmp_path: Path, network: dict[str, object]
+) -> None:
     path = tiny_configuration(
         tmp_path,
         pack,
+        network=network,
         optimiser={
             "steps": 20,
             "batch": 4,
@@ -88,6 +99,9 @@ def test_training_learns_and_its_model_is_loaded(pack: Path, tmp_path: Path) -> 
         checkpoint_every_steps=1000,
     )
     configuration = read_configuration(path)
+    configuration = configuration.model_copy(
+        update={"export": configuration.export.model_copy(update={"threshold": 0.9})}
+    )
     last = train(configuration, progress=False)
     dice = [
         float(row["validation/dice"])
@@ -118,6 +132,7 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     path = tiny_configuration(
         tmp_path,
         pack,
+        network=TINY_PYRAMID,
         optimiser={"steps": 400, "batch": 1, "warmup_steps": 2},
         validation={"every_steps": 400, "heads": 1, "patches_per_head": 2},
         checkpoint_every_steps=4,

@@ -105,6 +105,28 @@ def test_bfloat16_is_close_and_is_really_used(
     assert float(difference.mean()) < 0.05
 
 
+@pytest.mark.parametrize("norms", ["instance", "batch"])
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_every_engine_computes_the_pyramid(
+    engine: str, norms: str, windows: FloatArray, data_dir: Path
+) -> None:
+    arguments = ARGUMENTS.model_copy(
+        update={"architecture": "pyramid-unetr", "norm_name": norms}
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(9)
+        plain = build_network(arguments)
+    with torch.inference_mode():
+        both = plain(torch.from_numpy(windows)).numpy()
+    state = {n: w for n, w in plain.state_dict().items() if w.is_floating_point()}
+    source = Source(arguments, safetensors.torch.save(state))
+    for precision in make_engine(engine).precisions("cpu"):
+        wish = Wish("cpu", 2, engine=engine, precision=precision, data_dir=data_dir)
+        difference = _answer(load(source, wish), windows) - (both[:, 1:] - both[:, :1])
+        bound = 0.002 if precision == "fp32" else 0.05
+        assert float(np.abs(difference).mean()) < bound * float(both.std())
+
+
 def test_what_is_exact_stays_exact_in_openvino(
     source: Source, windows: FloatArray, expected: FloatArray, data_dir: Path
 ) -> None:

@@ -149,6 +149,26 @@ def test_another_output_is_replaced_and_the_rest_kept() -> None:
             assert torch.equal(tensor, old.state_dict()[name])
 
 
+def test_plain_weights_start_a_pyramid_with_other_norms() -> None:
+    old = trainable_network(ARGUMENTS)
+    new = trainable_network(
+        ARGUMENTS.model_copy(
+            update={"architecture": "pyramid-unetr", "norm_name": "batch"}
+        )
+    )
+    fresh = start_from(new, old.state_dict())
+    assert fresh
+    assert all(n.startswith("pyramid") or ".norm" in n for n in fresh)
+    assert not any(name.startswith("vit.") for name in fresh)
+    name = "encoder1.layer.conv1.conv.weight"
+    assert torch.equal(new.state_dict()[name], old.state_dict()[name])
+    whole = new.state_dict()
+    assert start_from(new, whole) == []
+    del whole["pyramid3.layer.norm2.running_mean"]
+    with pytest.raises(MetiaError, match=r"pyramid3\S+running_mean is miss"):
+        start_from(new, whole)
+
+
 def test_a_larger_window_interpolates_positions() -> None:
     old = trainable_network(ARGUMENTS)
     new = trainable_network(ARGUMENTS.model_copy(update={"img_size": (48, 48, 48)}))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,6 +18,12 @@ from unetr.seeded import ARGUMENTS, NO_LESION_BIAS, manifest, seeded_weights
 
 ROOT = Path(__file__).resolve().parents[2]
 CPU = torch.device("cpu")
+
+PYRAMID = ARGUMENTS.model_copy(
+    update={"architecture": "pyramid-unetr", "norm_name": "batch"}
+)
+
+NORMS = re.compile(r"^(?!vit\.).*\.norm\d\.")
 
 ORIGINAL_SHAPES = {
     "vit.patch_embedding.position_embeddings": (1, 216, 768),
@@ -89,8 +97,86 @@ def test_bfloat16_stays_close(weights: dict[str, torch.Tensor]) -> None:
     assert float(difference.abs().mean()) < 0.05
     for name, parameter in quick.named_parameters():
         plain = name.replace(".module.", ".")
-        expected = torch.float32 if EXACT.match(plain) else torch.bfloat16
+        expected = torch.float32 if EXACT["instance"].match(plain) else torch.bfloat16
         assert parameter.dtype == expected, name
+
+
+@pytest.fixture(scope="module")
+def pyramid() -> torch.nn.Module:
+    """A pyramid with batch norms that have seen something."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        network = build_network(PYRAMID).train()
+        with torch.no_grad():
+            for _ in range(3):
+                network(0.4 + 1.3 * torch.randn(2, 1, 48, 48, 48))
+    return network.eval()
+
+
+def without_counters(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    state = network.state_dict()
+    return {name: w for name, w in state.items() if w.is_floating_point()}
+
+
+def test_batch_norms_are_folded_into_their_convolutions(
+    pyramid: torch.nn.Module,
+) -> None:
+    fast = load_for_inference(PYRAMID, without_counters(pyramid), CPU, torch.float32)
+    assert not any(isinstance(m, torch.nn.BatchNorm3d) for m in fast.modules())
+    windows = torch.randn(1, 1, 48, 48, 48, generator=torch.Generator().manual_seed(4))
+    with torch.inference_mode():
+        both, one = pyramid(windows), fast(windows)
+    assert float(one.std()) > 0.01
+    torch.testing.assert_close(one, both[:, 1:] - both[:, :1], atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("norms", ["instance", "batch"])
+def test_pyramid_in_bfloat16_stays_close(
+    pyramid: torch.nn.Module, norms: Literal["instance", "batch"]
+) -> None:
+    arguments = PYRAMID.model_copy(update={"norm_name": norms})
+    state = without_counters(pyramid)
+    if norms == "instance":
+        state = {name: w for name, w in state.items() if not NORMS.search(name)}
+    exact = load_for_inference(arguments, state, CPU, torch.float32)
+    quick = load_for_inference(arguments, state, CPU, torch.bfloat16)
+    windows = torch.randn(1, 1, 48, 48, 48, generator=torch.Generator().manual_seed(2))
+    with torch.inference_mode():
+        answer, difference = quick(windows), exact(windows) - quick(windows)
+    assert answer.dtype == torch.float32
+    assert float(difference.abs().mean()) < 0.03 * float(answer.std())
+    for name, parameter in quick.named_parameters():
+        plain = name.replace(".module.", ".")
+        whole = EXACT[norms].match(plain)
+        expected = torch.float32 if whole else torch.bfloat16
+        assert parameter.dtype == expected, name
+
+
+def test_without_its_blocks_the_pyramid_is_monais_network() -> None:
+    arguments = PYRAMID.model_copy(update={"norm_name": "instance"})
+    plain = build_network(ARGUMENTS)
+    network = build_network(arguments)
+    missing, unexpected = network.load_state_dict(plain.state_dict(), strict=False)
+    assert not unexpected
+    assert {name.partition(".")[0] for name in missing} == {
+        "pyramid2",
+        "pyramid3",
+        "pyramid4",
+    }
+    windows = torch.randn(1, 1, 48, 48, 48, generator=torch.Generator().manual_seed(5))
+    with torch.inference_mode():
+        assert not torch.allclose(network(windows), plain(windows), atol=1e-3)
+        for level in (2, 3, 4):
+            network.add_module(f"pyramid{level}", Nothing())
+        torch.testing.assert_close(network(windows), plain(windows))
+
+
+class Nothing(torch.nn.Module):
+    """Half the size, twice the channels, all zero."""
+
+    def forward(self, tensor: torch.Tensor) -> torch.Tensor:
+        half = tensor[:, :, ::2, ::2, ::2]
+        return torch.zeros_like(torch.cat([half, half], dim=1))
 
 
 def test_weights_without_the_unused_parameters_load_too(

@@ -161,11 +161,11 @@ def _convert(source: Source) -> Converted:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.xml"
         openvino.save_model(model, path, compress_to_fp16=False)
-        graph = _keep_exact(path.read_bytes())
+        graph = _keep_exact(path.read_bytes(), source.arguments.norm_name)
         return Converted(graph, path.with_suffix(".bin").read_bytes())
 
 
-def _keep_exact(graph: bytes) -> bytes:
+def _keep_exact(graph: bytes, norms: str) -> bytes:
     """Mark the layers that stay float32 whatever precision is asked for."""
     from xml.etree import ElementTree
 
@@ -175,7 +175,7 @@ def _keep_exact(graph: bytes) -> bytes:
     for layer in root.iterfind("layers/layer"):
         # Named like "__module.encoder1.layer.conv1.conv/aten::_convolution/...".
         place = layer.get("name", "").removeprefix("__module.").partition("/")[0]
-        if EXACT.match(f"{place}.") and layer.get("type") != "Const":
+        if EXACT[norms].match(f"{place}.") and layer.get("type") != "Const":
             facts = layer.find("rt_info")
             if facts is None:
                 facts = ElementTree.SubElement(layer, "rt_info")

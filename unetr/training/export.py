@@ -65,7 +65,7 @@ def export_model(
 def _half(state: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float16]]:
     tensors = {}
     for name in sorted(state):
-        if not name.startswith("network."):
+        if not name.startswith("network.") or not state[name].is_floating_point():
             continue
         values = state[name].float().contiguous().numpy()
         with np.errstate(over="ignore"):

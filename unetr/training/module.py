@@ -34,7 +34,8 @@ def trainable_network(arguments: NetworkArguments) -> nn.Module:
     return network.train()
 
 
-def _computes_on_cuda(configuration: TrainingConfiguration) -> bool:
+def computes_on_cuda(configuration: TrainingConfiguration) -> bool:
+    """Tell whether this run uses CUDA here."""
     wish = configuration.hardware.accelerator
     return wish == "cuda" or (wish == "auto" and torch.cuda.is_available())
 
@@ -59,7 +60,7 @@ class MetastasisModule(pl.LightningModule):
         # Group norm keeps channels-last memory on the CPU only; on CUDA it would copy.
         self._layout = (
             torch.contiguous_format
-            if _computes_on_cuda(configuration)
+            if computes_on_cuda(configuration)
             else torch.channels_last_3d
         )
         self.network.to(memory_format=self._layout)  # type: ignore[call-overload]
@@ -160,6 +161,10 @@ class AveragedWeights(WeightAveraging):
         def average(mean: Any, current: Any, count: Any) -> None:
             steps = int(count)
             share = 1 - min(decay, (1 + steps) / (10 + steps))
-            torch._foreach_lerp_(mean, current, share)
+            if mean[0].is_floating_point():
+                torch._foreach_lerp_(mean, current, share)
+            else:  # what batch norms count
+                torch._foreach_copy_(mean, current)
 
-        super().__init__(use_buffers=False, multi_avg_fn=average)
+        # The statistics of batch norms belong to the weights: average them alike.
+        super().__init__(use_buffers=True, multi_avg_fn=average)

@@ -36,7 +36,11 @@ from pytorch_lightning.loggers import (
 from errors import MetiaError
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.data import PatchData
-from unetr.training.module import AveragedWeights, MetastasisModule
+from unetr.training.module import (
+    AveragedWeights,
+    MetastasisModule,
+    computes_on_cuda,
+)
 from unetr.training.transfer import read_weights, start_from
 
 LAST = "last.ckpt"
@@ -233,6 +237,7 @@ def _trainer(
         accelerator={"cuda": "gpu"}.get(hardware.accelerator, hardware.accelerator),
         devices=hardware.devices,
         strategy="ddp" if hardware.devices > 1 else "auto",
+        sync_batchnorm=hardware.devices > 1 and computes_on_cuda(configuration),
         precision="bf16-mixed" if hardware.precision == "bf16" else "32-true",
         max_epochs=1,
         limit_train_batches=batches,

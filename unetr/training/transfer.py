@@ -22,6 +22,8 @@ from unetr.sandbox import read_foreign
 
 POSITIONS = "vit.patch_embedding.position_embeddings"
 OUTPUT = re.compile(r"^out\.conv\.conv\.(weight|bias)$")
+EXTRAS = (re.compile(r"^pyramid\d\."), re.compile(r"^(?!vit\.).*\.norm\d\."))
+"""What a plain UNETR with instance norms has nothing of."""
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
@@ -72,7 +74,13 @@ def start_from(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
             shapes = f"{tuple(tensor.shape)} instead of {tuple(own[name].shape)}"
             misfits.append(f"{name} is {shapes}")
     fresh = sorted(own.keys() - usable.keys())
-    misfits += [f"{name} is missing" for name in fresh if not OUTPUT.match(name)]
+    free = [OUTPUT, *(one for one in EXTRAS if not any(map(one.match, tensors)))]
+    misfits += [
+        f"{name} is missing"
+        for name in fresh
+        if not any(one.match(name) for one in free)
+        and not name.endswith("num_batches_tracked")
+    ]
     if misfits:
         shown = "; ".join(misfits[:6]) + (" ..." if len(misfits) > 6 else "")
         raise MetiaError("model-invalid", f"The weights do not fit: {shown}.")
