@@ -22,7 +22,7 @@ from benchmarks.models import network_folder
 from segmentation.cli.evaluation import EvaluationCase, evaluate_case
 from segmentation.models.registry import ModelFolder, load_predictor
 from unetr.training.evaluation import CaseRecord
-from unetr.training.heads import read_split, read_volume
+from unetr.training.heads import read_split, read_volume, source_path
 
 METASTASIS = "met_aurora_00110"
 """Brain only; its mask is another network's answer, where 2 is the metastasis."""
@@ -39,9 +39,9 @@ class RealImage:
 def real_images(data: Path) -> Iterator[RealImage]:
     """Read those that are there."""
     for head in read_split().heads:
-        if head.kind != "background" or not (paths := sorted(data.glob(head.source))):
+        if head.kind != "background" or not (path := source_path(data, head)):
             continue
-        image, spacing_mm = read_volume(paths[0])
+        image, spacing_mm = read_volume(path)
         truth = np.zeros(image.shape, bool)
         if head.lesions:
             truth = read_volume(data / head.lesions)[0] > 0

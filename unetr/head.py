@@ -90,7 +90,8 @@ def find_head(
         raise MetiaError(
             "volume-bad-pixels", "The image holds values that are no numbers."
         )
-    threshold = _air_threshold(coarse)
+    bright = _brightness(coarse)
+    threshold = _air_threshold(coarse, bright)
     mask = _largest_component(coarse > threshold)
     box = _bounds(mask, step, array.shape)
     mask = ndimage.binary_fill_holes(mask)
@@ -100,7 +101,7 @@ def find_head(
         mask=mask,
         step=step,
         air_threshold=threshold,
-        brain_median=_brain_median(coarse, coarse_mm, up),
+        brain_median=_brain_median(coarse, bright, coarse_mm, up),
         volume_mm3=float(mask.sum() * np.prod(coarse_mm)),
     )
 
@@ -150,9 +151,9 @@ def _brightness(coarse: NDArray[np.float64]) -> float:
     return float(np.percentile(coarse[coarse > coarse.mean()], FAT_PERCENTILE))
 
 
-def _air_threshold(coarse: NDArray[np.float64]) -> float:
+def _air_threshold(coarse: NDArray[np.float64], bright: float) -> float:
     """Part air from tissue."""
-    clipped = np.minimum(coarse, _brightness(coarse)).ravel()
+    clipped = np.minimum(coarse, bright).ravel()
     return float(threshold_otsu(clipped))  # type: ignore[no-untyped-call]
 
 
@@ -180,10 +181,11 @@ def _bounds(
 
 def _brain_median(
     coarse: NDArray[np.float64],
+    bright: float,
     coarse_mm: Sequence[float],
     up: tuple[int, int] | None,
 ) -> float:
-    mask = ndimage.binary_fill_holes(_largest_component(_tissue(coarse)))
+    mask = ndimage.binary_fill_holes(_largest_component(_tissue(coarse, bright)))
     # The volume's faces are no skin: a slab cut out of a head is deep to its edges.
     padded = np.pad(mask, 1, mode="edge")
     depth = ndimage.distance_transform_edt(padded, sampling=coarse_mm)[1:-1, 1:-1, 1:-1]
@@ -197,13 +199,12 @@ def _brain_median(
     return float(np.median(values[values >= FLUID * np.median(values)]))
 
 
-def _tissue(coarse: NDArray[np.float64]) -> NDArray[np.bool_]:
+def _tissue(coarse: NDArray[np.float64], bright: float) -> NDArray[np.bool_]:
     """Part air from tissue by logarithms.
 
     By brightness itself, bright fat may stand further from brain than brain from air:
     the head is then its scalp, which bounds it all the same, but has no inside.
     """
-    bright = _brightness(coarse)
     logarithms = np.log(np.clip(coarse, DARKEST * bright, bright))
     threshold = threshold_otsu(logarithms.ravel())  # type: ignore[no-untyped-call]
     tissue: NDArray[np.bool_] = logarithms > threshold

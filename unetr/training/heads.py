@@ -195,14 +195,15 @@ def _source_fault(data: Path, head: HeadEntry) -> str:
     found = [path for path in data.glob(head.source) if path.is_file()]
     if not found:
         return f"{head.source} is missing."
-    if _source_path(data, head) is None:
+    if source_path(data, head) is None:
         return f"{head.source} is another file than the split names."
     if head.lesions and not (data / head.lesions).is_file():
         return f"{head.lesions} is missing."
     return ""
 
 
-def _source_path(data: Path, head: HeadEntry) -> Path | None:
+def source_path(data: Path, head: HeadEntry) -> Path | None:
+    """Find the very file that the split means; None where it is not there."""
     for path in sorted(data.glob(head.source)):
         if path.is_file() and _sha256(path.read_bytes()) == head.sha256:
             return path
@@ -210,7 +211,7 @@ def _source_path(data: Path, head: HeadEntry) -> Path | None:
 
 
 def _pack_head(data: Path, out: Path, head: HeadEntry) -> PackedHead:
-    source = _source_path(data, head)
+    source = source_path(data, head)
     if source is None:
         raise MetiaError("input-unreadable", f"{head.source} has gone.")
     values, spacing_mm = read_volume(source)
