@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
@@ -239,6 +240,48 @@ def test_patches_centre_on_lesions_and_keep_pairs_together(pack: Path) -> None:
     mirrored = torch.equal(target, patches[0][1].flip(2).float())
     assert mirrored or torch.equal(target, patches[0][1].float())
     assert 0 <= float(image.min()) <= float(image.max()) <= 5
+
+
+def test_what_only_its_surroundings_tell_apart_is_met_on_purpose(pack: Path) -> None:
+    shares = {"plexus_share": 1.0, "pituitary_share": 1.0, "contrast_share": 1.0}
+    maker = generator(
+        pack,
+        background_share=0.0,
+        enhancement=shares,
+        lesions={"none_share": 1.0},
+        acquisition={"slab_share": 1.0},
+    )
+    met = 0
+    for index in range(6):
+        head = maker.make(index)
+        for place in head.look_alikes:
+            assert all(
+                -1 < at < size for at, size in zip(place, head.image.shape, strict=True)
+            )
+        # Nothing else to choose: each patch's centre is a look-alike.
+        head = replace(head, image=torch.zeros_like(head.image))
+        for number, place in enumerate(head.look_alikes):
+            at = tuple(round(value) for value in place)
+            head.image[at] = 1 + number / 10
+        settings = PatchParameters(
+            per_head=20, lesion_share=0.0, bright_share=1.0, jitter=0.0
+        )
+        patches = cut_patches(Draw((index,), CPU), head, (8, 8, 8), settings)
+        met += sum(float(image.max()) >= 1 for image, _ in patches)
+        if head.look_alikes:
+            assert any(float(image.max()) >= 1 for image, _ in patches)
+    assert met > 30
+
+
+def test_bright_scalp_is_not_looked_for(pack: Path) -> None:
+    head = generator(pack, background_share=0.0).make(3)
+    image = torch.where(head.inside, 2.0, 3.0)
+    head = replace(head, image=image, look_alikes=())
+    settings = PatchParameters(
+        per_head=10, lesion_share=0.0, bright_share=1.0, jitter=0.0
+    )
+    for patch, _ in cut_patches(Draw((1,), CPU), head, (4, 4, 4), settings):
+        assert float(patch[2, 2, 2]) == 2
 
 
 def test_small_heads_are_padded(pack: Path) -> None:

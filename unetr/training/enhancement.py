@@ -3,7 +3,7 @@
 Venous sinuses, dura, choroid plexus, pituitary gland and vessels are painted onto an
 ``Anatomy`` in place, before the lesions. Levels are relative to white matter. Volumes
 are (slice, row, column) = (head, posterior, left), 1 mm voxels; the pictures are
-plausible, not anatomical.
+plausible, not anatomical. Places are voxel indices.
 """
 
 from __future__ import annotations
@@ -13,27 +13,33 @@ import torch
 from torch import Tensor
 
 from unetr.training.anatomy import Anatomy
-from unetr.training.fields import Draw, centre_of, dilate, erode, gaussian
+from unetr.training.fields import Draw, Place, centre_of, dilate, erode, gaussian
 from unetr.training.parameters import EnhancementParameters
 from unetr.training.vessels import paint, walk
 
 SELLA_MM = 24
 """Half the edge of the box around the optic chiasm that the gland is painted in."""
+GLAND_BELOW_MM = 9
+"""The gland's centre below the chiasm's."""
 
 
-def enhance(draw: Draw, anatomy: Anatomy, parameters: EnhancementParameters) -> None:
-    """Paint all of it."""
+def enhance(
+    draw: Draw, anatomy: Anatomy, parameters: EnhancementParameters
+) -> tuple[Place, ...]:
+    """Paint all of it, and tell places of what only its surroundings tell apart."""
     blood = anatomy.reference * draw.uniform(*parameters.vessel_level)
     middle = centre_of(anatomy.intracranial)
+    places: list[Place] = []
     if draw.chance(parameters.sinus_share):
         _paint_sinuses(draw, anatomy, blood, middle)
     if draw.chance(parameters.dura_share):
         _paint_dura(draw, anatomy)
     if draw.chance(parameters.plexus_share):
-        _paint_plexus(draw, anatomy, middle)
+        places += _paint_plexus(draw, anatomy, middle)
     if draw.chance(parameters.pituitary_share):
-        _paint_pituitary(draw, anatomy)
+        places += _paint_pituitary(draw, anatomy)
     _paint_vessels(draw, anatomy, parameters, blood)
+    return tuple(places)
 
 
 def _mix(image: Tensor, share: Tensor, level: float | Tensor) -> None:
@@ -46,9 +52,7 @@ def _index(image: Tensor, axis: int) -> Tensor:
     return torch.arange(image.shape[axis], device=image.device).view(shape)
 
 
-def _paint_sinuses(
-    draw: Draw, anatomy: Anatomy, blood: float, middle: tuple[float, float, float]
-) -> None:
+def _paint_sinuses(draw: Draw, anatomy: Anatomy, blood: float, middle: Place) -> None:
     image = anatomy.image
     rind = anatomy.intracranial & ~erode(anatomy.intracranial, 2)
     height, depth, across = (_index(image, axis) for axis in range(3))
@@ -81,20 +85,19 @@ def _paint_dura(draw: Draw, anatomy: Anatomy) -> None:
     _mix(image, share, anatomy.reference * draw.uniform(1.0, 1.9))
 
 
-def _paint_plexus(
-    draw: Draw, anatomy: Anatomy, middle: tuple[float, float, float]
-) -> None:
+def _paint_plexus(draw: Draw, anatomy: Anatomy, middle: Place) -> list[Place]:
     image = anatomy.image
     place = anatomy.ventricles & (_index(image, 1) > middle[1] - 5)
     clumps = (draw.smooth(image.shape, 2.5) - draw.uniform(0.4, 1.3)).clamp(0, 0.5) * 2
     share = gaussian(place.float() * clumps, 0.4)
     texture = 1 + 0.1 * draw.white(image.shape)
     _mix(image, share, anatomy.reference * draw.uniform(1.0, 2.1) * texture)
+    return [(z, y, x) for z, y, x in pick_voxels(draw, share > 0.5, 2).tolist()]
 
 
-def _paint_pituitary(draw: Draw, anatomy: Anatomy) -> None:
+def _paint_pituitary(draw: Draw, anatomy: Anatomy) -> list[Place]:
     if not bool(anatomy.chiasm.any()):
-        return
+        return []
     middle = centre_of(anatomy.chiasm)
     box = tuple(
         slice(max(0, round(place) - SELLA_MM), round(place) + SELLA_MM)
@@ -106,7 +109,7 @@ def _paint_pituitary(draw: Draw, anatomy: Anatomy) -> None:
     )
     level = anatomy.reference * draw.uniform(1.2, 2.1)
     gland = (
-        ((height + 9) / draw.uniform(2.5, 5)) ** 2
+        ((height + GLAND_BELOW_MM) / draw.uniform(2.5, 5)) ** 2
         + ((depth + 1) / draw.uniform(3, 6)) ** 2
         + (across / draw.uniform(4, 7)) ** 2
     )
@@ -117,11 +120,12 @@ def _paint_pituitary(draw: Draw, anatomy: Anatomy) -> None:
         # The cavernous sinuses beside the gland.
         for side in (-1, 1):
             pool = (
-                ((height + 9) / 5) ** 2
+                ((height + GLAND_BELOW_MM) / 5) ** 2
                 + ((depth - 2) / 9) ** 2
                 + ((across - side * draw.uniform(10, 14)) / 4) ** 2
             )
             _mix(image, (1.4 - pool).clamp(0, 1), level * draw.uniform(0.8, 1.05))
+    return [(middle[0] - GLAND_BELOW_MM, middle[1], middle[2])]
 
 
 def _paint_vessels(

@@ -17,6 +17,8 @@ from torch import Tensor
 from torch.nn import functional
 
 Shape = tuple[int, int, int]
+Place = tuple[float, float, float]
+"""(slice, row, column) in voxels."""
 
 
 class Draw:
@@ -125,7 +127,7 @@ def erode(mask: Tensor, radius: int = 1) -> Tensor:
     return ~dilate(~mask, radius)
 
 
-def centre_of(mask: Tensor) -> tuple[float, float, float]:
+def centre_of(mask: Tensor) -> Place:
     """Give the mean index of a mask along each axis."""
     result = []
     for axis in range(3):

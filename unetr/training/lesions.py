@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from unetr.training.enhancement import pick_voxels
-from unetr.training.fields import Draw
+from unetr.training.fields import Draw, Place
 from unetr.training.parameters import LesionParameters
 
 LEAST_VOLUME_MM3 = 3.0
@@ -32,15 +32,14 @@ class PaintedLesion:
 
     Attributes
     ----------
-    centre : tuple of float
-        (slice, row, column) in voxels.
+    centre : Place
     diameter_mm : float
         Mean diameter before deformation.
     kind : str
         ``solid``, ``ring``, ``patchy`` or ``haemorrhagic``.
     """
 
-    centre: tuple[float, float, float]
+    centre: Place
     diameter_mm: float
     kind: str
 

@@ -201,7 +201,8 @@ class PatchParameters(Configuration):
     pool : int
         Patches a process keeps to choose from.
     lesion_share, bright_share : float
-        Centred near a lesion, near bright tissue; the rest lies anywhere in the skull.
+        Centred near a lesion; near something bright inside the skull, in half of them
+        plexus or pituitary gland; the rest lies anywhere in the skull.
     jitter : float
         Greatest shift of the centre, as a share of the patch's edge.
     gain, offset : Range

@@ -1,8 +1,8 @@
 """Patches from heads: where they are cut, and how one is varied when used again.
 
-Lesions of every size are met equally often, and bright tissue that is no lesion more
-often than its volume would have it. Patches are (slice, row, column) float16 pairs of
-image and soft target, on the device of the head.
+Lesions of every size are met equally often, and what only its surroundings tell from
+a lesion more often than its volume would have it. Patches are (slice, row, column)
+float16 pairs of image and soft target, on the device of the head.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def cut_patches(
 ) -> list[Patch]:
     """Cut ``per_head`` patches; a head smaller than one is padded with its darkest."""
     image, target, inside = _padded(head, size)
-    bright = (image > BRIGHT) & (target < 0.1)
+    bright = (image > BRIGHT) & (target < 0.1) & inside
     patches = []
     for _ in range(parameters.per_head):
         kind = draw.uniform(0, 1)
@@ -38,7 +38,10 @@ def cut_patches(
         elif kind < parameters.lesion_share:
             centre = _pick(draw, target > 0.4)
         elif kind < parameters.lesion_share + parameters.bright_share:
-            centre = _pick(draw, bright)
+            known = head.look_alikes if draw.chance(0.5) else ()
+            centre = (
+                known[draw.whole(0, len(known) - 1)] if known else _pick(draw, bright)
+            )
         if centre is None:
             centre = _pick(draw, inside)
         if centre is None:

@@ -12,7 +12,7 @@ rule ``brain-median``. One generator a process.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from unetr.head import COARSE_MM, Head, find_head
 from unetr.training.acquisition import acquire, acquire_again
 from unetr.training.anatomy import Anatomy, draw_anatomy
 from unetr.training.enhancement import enhance
-from unetr.training.fields import Draw, dilate, erode, interpolate_axis
+from unetr.training.fields import Draw, Place, dilate, erode, interpolate_axis
 from unetr.training.heads import HeadStore, PackedHead, StoredHead
 from unetr.training.lesions import (
     Canvas,
@@ -59,6 +59,8 @@ class SyntheticHead:
     lesions : tuple of PaintedLesion
     source : str
         Name of the head it was made from.
+    look_alikes : tuple of Place
+        Where things enhance that only their surroundings tell from a lesion.
     """
 
     image: Tensor
@@ -66,6 +68,7 @@ class SyntheticHead:
     inside: Tensor
     lesions: tuple[PaintedLesion, ...]
     source: str
+    look_alikes: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,9 @@ class HeadGenerator:
         anatomy = draw_anatomy(draw, labels, self.parameters.anatomy)
         target = torch.zeros_like(anatomy.image)
         lesions: list[PaintedLesion] = []
+        places: tuple[Place, ...] = ()
         if draw.chance(self.parameters.enhancement.contrast_share):
-            enhance(draw, anatomy, self.parameters.enhancement)
+            places = enhance(draw, anatomy, self.parameters.enhancement)
             settings = self.parameters.lesions
             canvas = _canvas(anatomy, target, settings)
             lesions = paint_lesions(draw, canvas, settings, draw_count(draw, settings))
@@ -150,6 +154,7 @@ class HeadGenerator:
             draw, anatomy.image, anatomy.intracranial, self.parameters.acquisition
         )
         made = _finish(image, target, anatomy.intracranial, lesions, head.name)
+        made = replace(made, look_alikes=places)
         if draw.chance(self.parameters.acquisition.slab_share):
             made = _cut_slab(draw, made)
         return made
@@ -233,17 +238,23 @@ def _cut_slab(draw: Draw, head: SyntheticHead) -> SyntheticHead:
     kept = round(count * draw.uniform(0.5, 0.9))
     low = draw.whole(0, count - kept)
     part = slice(low, low + kept)
-    lesions = tuple(
-        PaintedLesion(
-            (lesion.centre[0] - low, lesion.centre[1], lesion.centre[2]),
-            lesion.diameter_mm,
-            lesion.kind,
-        )
-        for lesion in head.lesions
-        if low <= lesion.centre[0] < low + kept
-    )
+
+    def moved(place: Place) -> Place:
+        return place[0] - low, place[1], place[2]
+
     return SyntheticHead(
-        head.image[part], head.target[part], head.inside[part], lesions, head.source
+        image=head.image[part],
+        target=head.target[part],
+        inside=head.inside[part],
+        lesions=tuple(
+            replace(lesion, centre=moved(lesion.centre))
+            for lesion in head.lesions
+            if low <= lesion.centre[0] < low + kept
+        ),
+        source=head.source,
+        look_alikes=tuple(
+            moved(place) for place in head.look_alikes if low <= place[0] < low + kept
+        ),
     )
 
 
