@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from torch import nn
 
 from errors import MetiaError
 from tests.tiny_heads import tiny_configuration, tiny_labels
@@ -26,7 +27,11 @@ from unetr.training.cases import (
 from unetr.training.configuration import read_configuration
 from unetr.training.data import PROFILE
 from unetr.training.losses import lesion_loss
-from unetr.training.module import learning_rate_factor, trainable_network
+from unetr.training.module import (
+    MetastasisModule,
+    learning_rate_factor,
+    trainable_network,
+)
 from unetr.training.parameters import LossParameters
 from unetr.training.transfer import read_weights, start_from
 
@@ -122,6 +127,22 @@ def test_the_learning_rate_warms_up_and_cools_down() -> None:
     assert max(rates) == rates[10] == 1
     assert rates[100] == pytest.approx(0.1)
     assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
+
+
+def test_gradients_are_clipped_to_a_norm(tmp_path: Path) -> None:
+    path = tiny_configuration(tmp_path, tmp_path)
+    module = MetastasisModule(read_configuration(path))
+    optimiser = module.configure_optimizers()["optimizer"]
+    parameters = list(module.parameters())
+    for limit, expected in ((None, len(parameters) ** 0.5), (0.5, 0.5)):
+        for parameter in parameters:
+            parameter.grad = torch.zeros_like(parameter)
+            parameter.grad[(0,) * parameter.ndim] = 1.0
+        module.configure_gradient_clipping(optimiser, limit)
+        norm = nn.utils.get_total_norm(
+            [parameter.grad for parameter in parameters if parameter.grad is not None]
+        )
+        assert float(norm) == pytest.approx(expected, rel=1e-4)
 
 
 # -- weights ---------------------------------------------------------------------------

@@ -116,6 +116,16 @@ class MetastasisModule(pl.LightningModule):
         }
         self.log_dict(figures, prog_bar=True, sync_dist=True)
 
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip: with a fused optimiser, which may scale in fp16, Lightning refuses."""
+        if gradient_clip_val:
+            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+
     def configure_optimizers(self) -> Any:
         """AdamW; what is frozen has a learning rate of 0 until its step comes."""
         settings, start = self.configuration.optimiser, self.configuration.start
@@ -127,6 +137,7 @@ class MetastasisModule(pl.LightningModule):
             [{"params": head}, {"params": body}],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
+            fused=True,
         )
 
         def head_factor(step: int) -> float:
