@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from errors import MetiaError
-from tests.tiny_heads import tiny_configuration, tiny_labels
+from tests.tiny_heads import TINY_PYRAMID, tiny_configuration, tiny_labels
 from unetr.configuration import NetworkArguments
 from unetr.network import build_network, load_for_inference
 from unetr.training.cases import (
@@ -26,6 +26,7 @@ from unetr.training.cases import (
 )
 from unetr.training.configuration import read_configuration
 from unetr.training.data import PROFILE
+from unetr.training.export import export_model
 from unetr.training.losses import lesion_loss
 from unetr.training.module import (
     MetastasisModule,
@@ -146,6 +147,24 @@ def test_gradients_are_clipped_to_a_norm(tmp_path: Path) -> None:
 
 
 # -- weights ---------------------------------------------------------------------------
+
+
+def test_a_variance_beyond_fp16_is_exported(tmp_path: Path) -> None:
+    path = tiny_configuration(tmp_path, tmp_path, network=TINY_PYRAMID)
+    configuration = read_configuration(path)
+    state = MetastasisModule(configuration).state_dict()
+    variance = next(name for name in state if name.endswith("running_var"))
+    state[variance] = torch.full_like(state[variance], 1e6)
+    checkpoint = tmp_path / "large.ckpt"
+    torch.save({"state_dict": state, "global_step": 1}, checkpoint)
+    folder = export_model(configuration, checkpoint, tmp_path / "models")
+    kept = safetensors.torch.load_file(folder / "weights.safetensors")
+    assert float(kept[variance.removeprefix("network.")].min()) == 1e6
+    assert kept["out.conv.conv.weight"].dtype == torch.float16
+    state[variance][0] = float("inf")
+    torch.save({"state_dict": state, "global_step": 1}, checkpoint)
+    with pytest.raises(MetiaError, match="no usable numbers"):
+        export_model(configuration, checkpoint, tmp_path / "other")
 
 
 def test_the_trained_network_is_monais(tmp_path: Path) -> None:

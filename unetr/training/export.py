@@ -1,8 +1,9 @@
 """From a checkpoint to a model folder that the service loads.
 
-``export_model`` writes ``weights.safetensors`` (fp16, MONAI's names), ``manifest.json``
-and a draft of ``MODEL_CARD.md``: the averaged weights, and the preprocessing that the
-generator imitates. The folder is written whole or not at all.
+``export_model`` writes ``weights.safetensors`` (MONAI's names; fp16, but fp32 for what
+batch norms counted, as a variance can exceed fp16), ``manifest.json`` and a draft of
+``MODEL_CARD.md``: the averaged weights, and the preprocessing that the generator
+imitates. The folder is written whole or not at all.
 """
 
 from __future__ import annotations
@@ -62,17 +63,18 @@ def export_model(
     return target
 
 
-def _half(state: dict[str, torch.Tensor]) -> dict[str, NDArray[np.float16]]:
-    tensors = {}
+def _half(state: dict[str, torch.Tensor]) -> dict[str, NDArray[np.floating]]:
+    tensors: dict[str, NDArray[np.floating]] = {}
     for name in sorted(state):
         if not name.startswith("network.") or not state[name].is_floating_point():
             continue
         values = state[name].float().contiguous().numpy()
+        counted = name.endswith(("running_mean", "running_var"))
         with np.errstate(over="ignore"):
-            half = values.astype(np.float16)
-        if not np.isfinite(half).all():
+            kept = values if counted else values.astype(np.float16)
+        if not np.isfinite(kept).all():
             raise MetiaError("model-invalid", f"{name} holds no usable numbers.")
-        tensors[name.removeprefix("network.")] = half
+        tensors[name.removeprefix("network.")] = kept
     if not tensors:
         raise MetiaError("model-invalid", "The checkpoint holds no network.")
     return tensors
