@@ -44,7 +44,7 @@ def export_model(
     if target.exists():
         raise MetiaError("output-exists", f"{target.name} exists in that folder.")
     content = read_checkpoint(checkpoint)
-    tensors = _half(content["state_dict"])
+    tensors = _stored(content["state_dict"])
     weights = safetensors.numpy.save(tensors)
     card = _card(configuration, int(content["global_step"])).encode()
     files = {
@@ -63,7 +63,7 @@ def export_model(
     return target
 
 
-def _half(state: dict[str, torch.Tensor]) -> dict[str, NDArray[np.floating]]:
+def _stored(state: dict[str, torch.Tensor]) -> dict[str, NDArray[np.floating]]:
     tensors: dict[str, NDArray[np.floating]] = {}
     for name in sorted(state):
         if not name.startswith("network.") or not state[name].is_floating_point():

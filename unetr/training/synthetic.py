@@ -153,8 +153,7 @@ class HeadGenerator:
         image = acquire(
             draw, anatomy.image, anatomy.intracranial, self.parameters.acquisition
         )
-        made = _finish(image, target, anatomy.intracranial, lesions, head.name)
-        made = replace(made, look_alikes=places)
+        made = _finish(image, target, anatomy.intracranial, lesions, head.name, places)
         if draw.chance(self.parameters.acquisition.slab_share):
             made = _cut_slab(draw, made)
         return made
@@ -228,8 +227,10 @@ def _finish(
     inside: Tensor,
     lesions: Sequence[PaintedLesion],
     source: str,
+    look_alikes: tuple[Place, ...] = (),
 ) -> SyntheticHead:
-    return SyntheticHead(normalise(image), target, inside, tuple(lesions), source)
+    image = normalise(image)
+    return SyntheticHead(image, target, inside, tuple(lesions), source, look_alikes)
 
 
 def _cut_slab(draw: Draw, head: SyntheticHead) -> SyntheticHead:
@@ -242,7 +243,8 @@ def _cut_slab(draw: Draw, head: SyntheticHead) -> SyntheticHead:
     def moved(place: Place) -> Place:
         return place[0] - low, place[1], place[2]
 
-    return SyntheticHead(
+    return replace(
+        head,
         image=head.image[part],
         target=head.target[part],
         inside=head.inside[part],
@@ -251,7 +253,6 @@ def _cut_slab(draw: Draw, head: SyntheticHead) -> SyntheticHead:
             for lesion in head.lesions
             if low <= lesion.centre[0] < low + kept
         ),
-        source=head.source,
         look_alikes=tuple(
             moved(place) for place in head.look_alikes if low <= place[0] < low + kept
         ),
