@@ -7,6 +7,7 @@ Docker engine and have a make target of their own.
 from __future__ import annotations
 
 import faulthandler
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,12 @@ from typing import Any
 import pytest
 from _pytest.faulthandler import fault_handler_stderr_fd_key
 
+from segmentation.models.registry import FALLBACK_NAME
 from tests.fake_archive import FakeArchive
 from tests.orthanc_server import OrthancServer, reason_to_skip, shared_orthanc
+
+# What the tests press the button with: quick, and its answers are known.
+os.environ["METIA_DEFAULT_MODEL"] = FALLBACK_NAME
 
 SHARED_DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 

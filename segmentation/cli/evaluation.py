@@ -96,6 +96,7 @@ def evaluate(
 ) -> None:
     """Measure how well a model finds lesions, with confidence intervals."""
     from errors import MetiaError
+    from segmentation.models.manifest import WEIGHTS_NAME
     from segmentation.models.registry import load_as_set
     from settings import get_settings
 
@@ -130,6 +131,7 @@ def evaluate(
     facts = {
         "model": f"{folder.identity.name} {folder.identity.version}",
         "model hash": folder.identity.sha256,
+        "weights hash": folder.manifest.files.get(WEIGHTS_NAME, "none"),
         "data": source,
         "threshold": f"{level:g}",
         "mirrored too": str(mirrored),

@@ -37,6 +37,18 @@ import click
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     help="With --export: this checkpoint instead of last.ckpt.",
 )
+@click.option(
+    "--evaluation",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="JSON",
+    help="With --export: the evaluation.json of these weights, for the manifest.",
+)
+@click.option(
+    "--card",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="MD",
+    help="With --export: the model card, instead of a draft.",
+)
 @click.option("--quiet", "-q", is_flag=True, help="No progress bar.")
 def train(
     configuration: Path,
@@ -45,6 +57,8 @@ def train(
     check: bool,
     export_folder: Path | None,
     checkpoint: Path | None,
+    evaluation: Path | None,
+    card: Path | None,
     quiet: bool,
 ) -> None:
     """Train or fine-tune a network as CONFIG (YAML) says; see docs/training.md."""
@@ -58,7 +72,10 @@ def train(
         from unetr.training.export import export_model
 
         chosen = checkpoint or Path(wanted.output) / "last.ckpt"
-        click.echo(f"Wrote {export_model(wanted, chosen, export_folder)}.")
+        made = export_model(
+            wanted, chosen, export_folder, evaluation=evaluation, card=card
+        )
+        click.echo(f"Wrote {made}.")
         return
     from unetr.training.run import train as run
 

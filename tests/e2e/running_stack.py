@@ -25,6 +25,8 @@ from typing import Any
 import httpx
 from pydicom.dataset import Dataset
 
+from segmentation.models.registry import FALLBACK_NAME
+
 ROOT = Path(__file__).resolve().parents[2]
 _START_TIMEOUT_S = 180.0
 
@@ -144,6 +146,7 @@ def running_stack(folder: Path, **settings: str) -> Iterator[RunningStack]:
     """Run the system in `folder` with settings of its environment, and stop it."""
     port = _free_port()
     environment = {k: v for k, v in os.environ.items() if not k.startswith("METIA_")}
+    environment["METIA_DEFAULT_MODEL"] = FALLBACK_NAME
     command = [str(ROOT / "metia"), "up", "--no-sample"]
     log_path = folder / "up.log"
     with log_path.open("w") as log:

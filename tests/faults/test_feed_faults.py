@@ -141,7 +141,6 @@ def test_a_worker_that_is_asked_to_stop_gives_the_feed_back(
         "METIA_ARCHIVE_URL": orthanc.url,
         "METIA_ARCHIVE_USER": orthanc.user,
         "METIA_ARCHIVE_PASSWORD": orthanc.password,
-        "METIA_DEFAULT_MODEL": "phantom-threshold",
         "METIA_ZERO_CLICK": "true",
     }
 

@@ -67,7 +67,6 @@ def _worker(
         "METIA_ARCHIVE_URL": orthanc.url,
         "METIA_ARCHIVE_USER": orthanc.user,
         "METIA_ARCHIVE_PASSWORD": orthanc.password,
-        "METIA_DEFAULT_MODEL": "phantom-threshold",
         "METIA_JOB_LEASE_S": str(LEASE_S),
         "METIA_JOB_HEARTBEAT_S": str(LEASE_S / 4),
         "METIA_WORKER_POLL_S": "0.1",

@@ -27,11 +27,7 @@ def test_worker_takes_its_queues_and_leaves_in_order(tmp_path: Path) -> None:
     process = subprocess.Popen(
         [str(ROOT / "metia"), "worker", "--queue", "cpu", "--queue", "train",
          "--device", "cpu", "--threads", "1"],
-        env={
-            **os.environ,
-            "METIA_DATA_DIR": str(tmp_path),
-            "METIA_DEFAULT_MODEL": "phantom-threshold",
-        },
+        env={**os.environ, "METIA_DATA_DIR": str(tmp_path)},
     )  # fmt: skip
     try:
         deadline = time.monotonic() + 60

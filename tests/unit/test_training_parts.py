@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import pickle
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from torch import nn
 
 from errors import MetiaError
+from segmentation.models.registry import ModelFolder
 from tests.tiny_heads import TINY_PYRAMID, tiny_configuration, tiny_labels
 from unetr.configuration import NetworkArguments
 from unetr.network import build_network, load_for_inference
@@ -27,7 +29,7 @@ from unetr.training.cases import (
 from unetr.training.configuration import read_configuration
 from unetr.training.data import PROFILE
 from unetr.training.export import export_model
-from unetr.training.losses import lesion_loss
+from unetr.training.losses import _voxel_loss, lesion_loss
 from unetr.training.module import (
     MetastasisModule,
     learning_rate_factor,
@@ -119,6 +121,24 @@ def test_tversky_minds_misses_more_than_additions() -> None:
     )
 
 
+def test_small_lesions_count_as_much_as_large_ones_where_balanced() -> None:
+    truth = torch.zeros(1, 1, 32, 32, 32)
+    small, large = (0, 0, *[slice(2, 5)] * 3), (0, 0, *[slice(18, 28)] * 3)
+    truth[small], truth[large] = 1, 1
+
+    def cost(wrong: tuple[int | slice, ...], balance: float) -> float:
+        settings = LossParameters(balance_voxels=balance, balance_limit=20)
+        logits = (truth - 0.5) * 24
+        right = _voxel_loss(logits, truth, settings)
+        logits[wrong] *= -1
+        return float(_voxel_loss(logits, truth, settings) - right)
+
+    false = (0, 0, *[slice(2, 5)] * 2, slice(26, 29))
+    for place in (small, false):
+        assert cost(place, 300) == pytest.approx(300 / 27 * cost(place, 0), rel=0.05)
+    assert cost(large, 300) == pytest.approx(cost(large, 0), rel=0.05)
+
+
 def test_the_learning_rate_warms_up_and_cools_down() -> None:
     rates = [
         learning_rate_factor(step, warmup=10, steps=100, final_share=0.1)
@@ -165,6 +185,49 @@ def test_a_variance_beyond_fp16_is_exported(tmp_path: Path) -> None:
     torch.save({"state_dict": state, "global_step": 1}, checkpoint)
     with pytest.raises(MetiaError, match="no usable numbers"):
         export_model(configuration, checkpoint, tmp_path / "other")
+
+
+def test_the_figures_of_an_evaluation_are_exported(tmp_path: Path) -> None:
+    path = tiny_configuration(tmp_path, tmp_path, network=TINY_PYRAMID)
+    configuration = read_configuration(path)
+    checkpoint = tmp_path / "last.ckpt"
+    state = MetastasisModule(configuration).state_dict()
+    torch.save({"state_dict": state, "global_step": 1}, checkpoint)
+    drafted = export_model(configuration, checkpoint, tmp_path / "draft")
+    weights = ModelFolder.open(drafted).manifest.files["weights.safetensors"]
+    missing = {"value": None, "interval": None, "count": 0}
+    document = {
+        "facts": {"weights hash": weights, "data": "2 heads", "threshold": "0.5"},
+        "figures": {
+            "sensitivity": {"value": 0.5, "interval": [0.25, 1.0], "count": 4},
+            "sensitivity 3-5 mm": missing,
+        },
+    }
+    evaluation = tmp_path / "evaluation.json"
+    evaluation.write_text(json.dumps(document), "utf-8")
+    made = export_model(
+        configuration, checkpoint, tmp_path / "made", evaluation=evaluation
+    )
+    (metric,) = ModelFolder.open(made).manifest.metrics
+    assert (metric.name, metric.value) == ("sensitivity", 0.5)
+    assert metric.interval == (0.25, 1.0)
+    assert metric.dataset == "2 heads, threshold 0.5, n = 4"
+    assert "| sensitivity | 0.50 | 0.25 to 1.00 |" in (
+        made / "MODEL_CARD.md"
+    ).read_text("utf-8")
+    card = tmp_path / "card.md"
+    card.write_text("# Known limits", "utf-8")
+    own = export_model(configuration, checkpoint, tmp_path / "own", card=card)
+    assert ModelFolder.open(own).read("MODEL_CARD.md") == b"# Known limits"
+    document["facts"]["weights hash"] = "0" * 64
+    for content in (json.dumps(document), "[]", "{", "{}"):
+        evaluation.write_text(content, "utf-8")
+        with pytest.raises(MetiaError) as caught:
+            export_model(
+                configuration, checkpoint, tmp_path / "no", evaluation=evaluation
+            )
+        assert caught.value.code == "configuration-invalid"
+    assert not (tmp_path / "no").exists()
 
 
 def test_the_trained_network_is_monais(tmp_path: Path) -> None:

@@ -1,9 +1,10 @@
 """From a checkpoint to a model folder that the service loads.
 
 ``export_model`` writes ``weights.safetensors`` (MONAI's names; fp16, but fp32 for what
-batch norms counted, as a variance can exceed fp16), ``manifest.json`` and a draft of
-``MODEL_CARD.md``: the averaged weights, and the preprocessing that the generator
-imitates. The folder is written whole or not at all.
+batch norms counted, as a variance can exceed fp16), ``manifest.json`` and
+``MODEL_CARD.md`` (a draft, or the one given): the averaged weights, the preprocessing
+that the generator imitates, and the figures of an evaluation. The folder is written
+whole or not at all.
 """
 
 from __future__ import annotations
@@ -30,15 +31,28 @@ WEIGHTS_NAME = "weights.safetensors"
 
 
 def export_model(
-    configuration: TrainingConfiguration, checkpoint: Path, folder: Path
+    configuration: TrainingConfiguration,
+    checkpoint: Path,
+    folder: Path,
+    *,
+    evaluation: Path | None = None,
+    card: Path | None = None,
 ) -> Path:
     """Write a model folder named like the model below `folder`.
+
+    Parameters
+    ----------
+    evaluation : Path, optional
+        ``evaluation.json`` of these very weights, for the manifest and the draft card.
+    card : Path, optional
+        Markdown to take instead of the draft.
 
     Raises
     ------
     MetiaError
         ``model-invalid`` where the checkpoint does not fit or fp16 cannot hold it,
-        ``output-exists``.
+        ``output-exists``, ``configuration-invalid`` for an evaluation that is none or
+        is of other weights.
     """
     target = folder / configuration.export.name
     if target.exists():
@@ -46,18 +60,24 @@ def export_model(
     content = read_checkpoint(checkpoint)
     tensors = _stored(content["state_dict"])
     weights = safetensors.numpy.save(tensors)
-    card = _card(configuration, int(content["global_step"])).encode()
+    weights_sha256 = hashlib.sha256(weights).hexdigest()
+    metrics = _metrics(evaluation, weights_sha256) if evaluation else []
+    page = (
+        card.read_text("utf-8")
+        if card
+        else _card(configuration, int(content["global_step"]), metrics)
+    ).encode()
     files = {
-        WEIGHTS_NAME: hashlib.sha256(weights).hexdigest(),
-        CARD_NAME: hashlib.sha256(card).hexdigest(),
+        WEIGHTS_NAME: weights_sha256,
+        CARD_NAME: hashlib.sha256(page).hexdigest(),
     }
-    text = json.dumps(_manifest(configuration, files), indent=2) + "\n"
+    text = json.dumps(_manifest(configuration, files, metrics), indent=2) + "\n"
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=folder) as unfinished:
         made = Path(unfinished) / target.name
         made.mkdir()
         (made / WEIGHTS_NAME).write_bytes(weights)
-        (made / CARD_NAME).write_bytes(card)
+        (made / CARD_NAME).write_bytes(page)
         (made / "manifest.json").write_text(text, "utf-8")
         made.rename(target)
     return target
@@ -80,8 +100,38 @@ def _stored(state: dict[str, torch.Tensor]) -> dict[str, NDArray[np.floating]]:
     return tensors
 
 
+def _metrics(evaluation: Path, weights_sha256: str) -> list[dict[str, Any]]:
+    """Give the figures of an evaluation as a manifest states them."""
+    try:
+        document = json.loads(evaluation.read_bytes())
+        facts, figures = document["facts"], document["figures"]
+        measured = facts["weights hash"]
+        dataset = f"{facts['data']}, threshold {facts['threshold']}"
+        metrics = [
+            {
+                "name": name,
+                "value": round(figure["value"], 4),
+                "dataset": f"{dataset}, n = {figure['count']}",
+                "interval": [round(bound, 4) for bound in figure["interval"]],
+            }
+            for name, figure in figures.items()
+            if figure["value"] is not None and figure["interval"] is not None
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise MetiaError(
+            "configuration-invalid", f"{evaluation.name} is no evaluation."
+        ) from error
+    if measured != weights_sha256:
+        raise MetiaError(
+            "configuration-invalid", f"{evaluation.name} is of other weights."
+        )
+    return metrics
+
+
 def _manifest(
-    configuration: TrainingConfiguration, files: dict[str, str]
+    configuration: TrainingConfiguration,
+    files: dict[str, str],
+    metrics: list[dict[str, Any]],
 ) -> dict[str, Any]:
     export, network = configuration.export, configuration.network
     return {
@@ -108,19 +158,31 @@ def _manifest(
             "case_count": 0,
             "synthetic": configuration.data.cases is None,
         },
-        "metrics": [],
+        "metrics": metrics,
     }
 
 
-def _card(configuration: TrainingConfiguration, step: int) -> str:
+def _card(
+    configuration: TrainingConfiguration, step: int, metrics: list[dict[str, Any]]
+) -> str:
     export = configuration.export
     settings = configuration.optimiser
     seed = configuration.seed
     window = "x".join(map(str, configuration.network.img_size))
     seen = step * settings.batch * settings.accumulate * configuration.hardware.devices
+    table = "\n".join(
+        f"| {one['name']} | {one['value']:.2f} "
+        f"| {one['interval'][0]:.2f} to {one['interval'][1]:.2f} | {one['dataset']} |"
+        for one in metrics
+    )
+    figures = (
+        f"| figure | value | 95 % interval | measured on |\n|---|---|---|---|\n{table}"
+        if table
+        else "*To be filled in: `metia evaluate`, then `--export` with `--evaluation`.*"
+    )
     return f"""# {export.name} {export.version}
 
-**Draft. Fill in what is marked, with figures from `metia evaluate`.**
+**Draft. Fill in what is marked, and export again with it as `--card`.**
 Research use only. Not a medical device. Not for clinical use.
 
 {export.description}
@@ -133,8 +195,7 @@ Research use only. Not a medical device. Not for clinical use.
 
 ## How well it does
 
-*To be filled in: sensitivity by size, false positives a scan, Dice by size, each with
-its confidence interval and the set it was measured on.*
+{figures}
 
 ## Where it fails
 

@@ -15,6 +15,8 @@ from torch.nn import functional
 from unetr.training.parameters import LossParameters
 
 SMOOTH = 1.0
+NEIGHBOURHOOD = 15
+"""Edge in voxels of the cube over which a lesion's size is measured."""
 
 
 def lesion_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> Tensor:
@@ -26,12 +28,27 @@ def lesion_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> T
 
 def _voxel_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> Tensor:
     loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    probability = torch.sigmoid(logits)
     if parameters.kind == "dice-focal":
-        probability = torch.sigmoid(logits)
         # How far off, for soft targets too.
         loss = loss * (probability - target).abs() ** parameters.focal_power
     weight = 1 + (parameters.lesion_weight - 1) * (target > 0.1)
+    if parameters.balance_voxels > 0:
+        marked = torch.maximum(probability.detach(), target)
+        weight = weight * _size_balance(marked, parameters)
     return (loss * weight).mean()
+
+
+def _size_balance(marked: Tensor, parameters: LossParameters) -> Tensor:
+    """Give the factor of each voxel, from how much is marked around it."""
+    nearby = marked
+    for axis in range(3):
+        edge = [NEIGHBOURHOOD if axis == other else 1 for other in range(3)]
+        middle = [size // 2 for size in edge]
+        nearby = functional.avg_pool3d(nearby, edge, stride=1, padding=middle)
+    volume = nearby * NEIGHBOURHOOD**3
+    factor = parameters.balance_voxels / volume.clamp(min=1)
+    return factor.clamp(1, parameters.balance_limit)
 
 
 def _overlap_loss(

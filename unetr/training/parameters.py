@@ -236,6 +236,10 @@ class LossParameters(Configuration):
         Of ``tversky``: weight of missed against added voxels, 0.5 being Dice.
     empty_weight : float
         Weight of the overlap term of a patch without lesion.
+    balance_voxels, balance_limit : float
+        Voxels of a lesion, or of a mark, smaller than `balance_voxels` count more in
+        the voxel-wise term, up to `balance_limit` times, so that each small one counts
+        about as one of that size; 0 leaves all voxels alike.
     """
 
     kind: Literal["dice-bce", "dice-focal", "tversky"] = "dice-focal"
@@ -244,3 +248,5 @@ class LossParameters(Configuration):
     focal_power: Annotated[float, Field(ge=0, le=5)] = 1.0
     miss_weight: Annotated[float, Field(gt=0, lt=1)] = 0.7
     empty_weight: Annotated[float, Field(ge=0, le=1)] = 0.25
+    balance_voxels: Annotated[float, Field(ge=0, le=10000)] = 0.0
+    balance_limit: Annotated[float, Field(ge=1, le=1000)] = 20.0
