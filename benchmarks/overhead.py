@@ -52,6 +52,7 @@ class KnownAnswer:
 
     threshold = 0.5
     minimum_volume_mm3 = 10.0
+    minimum_peak = 0.0
     device = "none"
 
     def __init__(self, occupancy: hd.Volume, run: int) -> None:

@@ -76,7 +76,9 @@ def measure(data: str, model: str) -> dict[str, object]:
         predictor = load_predictor(folder, device="cpu", threads=0)
     rows = []
     for image in real_images(Path(data)):
-        record, _ = evaluate_case(predictor, image.case, predictor.threshold)
+        record, _ = evaluate_case(
+            predictor, image.case, predictor.threshold, predictor.minimum_peak
+        )
         rows.append(_row(image.part, record))
     return {"model": str(folder.identity), "images": rows}
 

@@ -128,6 +128,7 @@ def find_lesions(
     *,
     threshold: float,
     minimum_volume_mm3: float,
+    minimum_peak: float = 0.0,
     slice_distance_mm: float | None = None,
 ) -> LesionMap:
     """Separate and measure the lesions of a probability map.
@@ -140,6 +141,9 @@ def find_lesions(
         Probability from which a voxel belongs to a lesion, in (0, 1].
     minimum_volume_mm3 : float
         Components with less volume are left out.
+    minimum_peak : float, optional
+        Components without a voxel of this probability are left out. What is found can
+        so be decided more strictly than how far it reaches.
     slice_distance_mm : float, optional
         Slice thickness and gap together, which decide on what is measurable; the
         coarsest spacing of the grid where left out.
@@ -172,12 +176,17 @@ def find_lesions(
     # A component of exactly the minimum stays, whatever the last bit of its spacing.
     large = sizes * voxel_mm3 >= minimum_volume_mm3 * (1.0 - 1e-9)
     large[0] = False
-    _refuse_too_much(where.size, values.size, voxel_mm3, int(large.sum()))
+    kept = large
+    if minimum_peak > threshold:
+        kept = np.zeros_like(large)
+        kept[key_of_voxel[values.ravel()[where] >= np.float32(minimum_peak)]] = True
+        kept &= large
+    _refuse_too_much(where.size, values.size, voxel_mm3, int(kept.sum()))
     distance_mm = slice_distance_mm or max(probability.spacing)
     image = _Image(values, components, probability.affine, threshold, distance_mm)
     found = [
         _Component(image, key, voxels)
-        for key, voxels in _voxels_of(where, key_of_voxel, large, values.shape)
+        for key, voxels in _voxels_of(where, key_of_voxel, kept, values.shape)
     ]
     found.sort(key=lambda component: component.order)
     renumber = np.zeros(count + 1, dtype=np.uint16)
@@ -191,7 +200,7 @@ def find_lesions(
             component.measure(number, voxel_mm3)
             for number, component in enumerate(found, 1)
         ),
-        dropped_small=count - len(found),
+        dropped_small=count - int(large.sum()),
         tilt_deg=tilt_deg,
         resampled=not is_nearly_axial(tilt_deg),
     )

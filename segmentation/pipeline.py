@@ -182,6 +182,7 @@ def _analyse(
             prediction.probability,
             threshold=predictor.threshold,
             minimum_volume_mm3=predictor.minimum_volume_mm3,
+            minimum_peak=predictor.minimum_peak,
             slice_distance_mm=slice_distance_mm(
                 source.volume.spacing[0], stated_thickness_mm(source)
             ),
@@ -242,6 +243,7 @@ def _parameters(
         **prediction.parameters,
         "threshold": predictor.threshold,
         "minimum_volume_mm3": predictor.minimum_volume_mm3,
+        "minimum_peak": predictor.minimum_peak,
         "input_sha256": source.facts["pixel_sha256"],
         "code_version": VERSION,
     }

@@ -168,6 +168,8 @@ class InferenceParameters(Configuration):
         Probability from which a voxel counts as lesion.
     minimum_volume_mm3 : float
         Smaller components are left out.
+    minimum_peak : float
+        Components without a voxel of this probability are left out.
     maximum_head_fraction : float
         An answer with more of the head's volume as lesion is refused as implausible.
     """
@@ -176,6 +178,7 @@ class InferenceParameters(Configuration):
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     minimum_volume_mm3: Annotated[float, Field(ge=0, le=10_000)]
+    minimum_peak: Annotated[float, Field(ge=0, lt=1)] = 0.0
     maximum_head_fraction: Annotated[float, Field(gt=0, le=1)] = 0.25
 
     @property

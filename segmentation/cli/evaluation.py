@@ -68,7 +68,16 @@ class EvaluationCase:
     type=click.Path(exists=True, file_okay=False, path_type=Path),
     help="Folder of cases with image and mask (docs/training.md).",
 )
-@click.option("--threshold", type=click.FloatRange(0, 1, min_open=True, max_open=True))
+@click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="Where lesions end, instead of the model's.",
+)
+@click.option(
+    "--peak",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Least probability of a lesion's most certain voxel, instead of the model's.",
+)
 @click.option(
     "--mirrored",
     is_flag=True,
@@ -89,6 +98,7 @@ def evaluate(
     seed: int,
     cases_folder: Path | None,
     threshold: float | None,
+    peak: float | None,
     mirrored: bool,
     device: str,
     threads: int,
@@ -107,6 +117,7 @@ def evaluate(
     folder = _model(model, model_folder)
     predictor = load_as_set(folder, get_settings(), device=device, threads=threads)
     level = threshold or predictor.threshold
+    least_peak = predictor.minimum_peak if peak is None else peak
     if heads is not None:
         source = f"{count} synthetic heads, part {part}, seed {seed}"
         cases = _synthetic(heads, part, count, seed)
@@ -116,7 +127,9 @@ def evaluate(
         cases = _own(cases_folder)
     records, pictures = [], []
     for case in cases:
-        record, worst = evaluate_case(predictor, case, level, mirrored=mirrored)
+        record, worst = evaluate_case(
+            predictor, case, level, least_peak, mirrored=mirrored
+        )
         records.append(record)
         pictures.append((record.lesionwise_dice, *worst))
         click.echo(
@@ -136,6 +149,7 @@ def evaluate(
         "threshold": f"{level:g}",
         "mirrored too": str(mirrored),
         "smallest lesion": f"{predictor.minimum_volume_mm3:g} mm3",
+        "least peak": f"{least_peak:g}",
         "refused answers": str(sum(record.refused for record in records)),
     }
     _write(out, facts, records, [row[1:] for row in pictures[:WORST_CASES]])
@@ -197,6 +211,7 @@ def evaluate_case(
     predictor: Predictor,
     case: EvaluationCase,
     threshold: float,
+    minimum_peak: float,
     *,
     mirrored: bool = False,
 ) -> tuple[CaseRecord, tuple[str, bytes]]:
@@ -217,6 +232,7 @@ def evaluate_case(
         probability,
         threshold=threshold,
         minimum_volume_mm3=predictor.minimum_volume_mm3,
+        minimum_peak=minimum_peak,
     )
     seconds = time.perf_counter() - began
     true = find_lesions(case.truth, threshold=0.5, minimum_volume_mm3=0.0)
@@ -238,6 +254,7 @@ def evaluate_case(
         froc=froc_counts(
             np.asarray(probability.array, np.float32),
             np.asarray(true.labels.array, np.int32),
+            threshold=threshold,
             least_voxels=predictor.minimum_volume_mm3 / case.image.voxel_volume,
         ),
         seconds=seconds,

@@ -42,6 +42,7 @@ class UnetrPredictor:
         self.identity = identity
         self.threshold = manifest.inference.threshold
         self.minimum_volume_mm3 = manifest.inference.minimum_volume_mm3
+        self.minimum_peak = manifest.inference.minimum_peak
         self.load_s = load_s
         self.device = inference.device
         self._inference = inference

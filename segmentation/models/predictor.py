@@ -58,6 +58,8 @@ class Predictor(Protocol):
     """Probability from which a voxel counts as lesion."""
     minimum_volume_mm3: float
     """Components smaller than this are left out."""
+    minimum_peak: float
+    """Components without a voxel of this probability are left out."""
     device: str
     """What it computes on: ``cpu`` or ``cuda:N (name)``."""
 

@@ -49,6 +49,7 @@ class ThresholdPredictor:
         self.identity = identity
         self.threshold = inference.threshold
         self.minimum_volume_mm3 = inference.minimum_volume_mm3
+        self.minimum_peak = inference.minimum_peak
         self._maximum_head_fraction = inference.maximum_head_fraction
 
     def predict(

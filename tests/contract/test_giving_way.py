@@ -35,6 +35,7 @@ class Windows:
     identity = ModelIdentity("stub", "1", "ab" * 32, True)
     threshold = 0.5
     minimum_volume_mm3 = 10.0
+    minimum_peak = 0.0
     device = "cpu"
 
     def __init__(self, meanwhile: Callable[[int], None]) -> None:

@@ -23,7 +23,8 @@ from tests.e2e.viewer_page import WAIT_MS
 def predicted_labels(study: Study, images: list) -> tuple[np.ndarray, list[str]]:
     """Predict here, apart from the service: labels, and the image of each slice."""
     source = load_series(images)
-    folder = ModelRegistry(get_settings().model_dirs).default()
+    settings = get_settings()
+    folder = ModelRegistry(settings.model_dirs).default(settings.default_model)
     predictor = load_predictor(folder, device="cpu", threads=1)
     prediction = predictor.predict(
         source.volume, progress=lambda _done: None, cancelled=lambda: False

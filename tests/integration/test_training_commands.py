@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 from segmentation.cli.main import main
+from segmentation.models.predictor import Prediction
+from segmentation.models.threshold import ThresholdPredictor
 from tests.ball_head import make_ball_head
 from tests.tiny_heads import make_data, make_pack, tiny_configuration
 
@@ -91,6 +95,30 @@ def test_own_cases_are_evaluated(
     found = json.loads(text)["figures"]
     dice = "lesion-wise Dice (BraTS-METS)"
     assert abs(found[dice]["value"] - figures[dice]["value"]) < 0.02
+
+
+def test_what_is_nowhere_certain_can_be_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_ball_case(tmp_path / "cases", "a", 8.0)
+    predict = ThresholdPredictor.predict
+
+    def unsure(*arguments: Any, **others: Any) -> Prediction:
+        answer = predict(*arguments, **others)
+        values = 0.8 * np.asarray(answer.probability.array)
+        return replace(answer, probability=answer.probability.with_array(values))
+
+    monkeypatch.setattr(ThresholdPredictor, "predict", unsure)
+    command = ["evaluate", "--model-folder", str(MODEL)]
+    command += ["--cases", str(tmp_path / "cases")]
+    found = []
+    for peak in ("0", "0.7", "0.9"):
+        out = tmp_path / peak
+        assert main([*command, "--peak", peak, "--out", str(out)]) == 0
+        document = json.loads((out / "evaluation.json").read_text("utf-8"))
+        assert document["facts"]["least peak"] == peak
+        found.append(document["figures"]["sensitivity"]["value"])
+    assert found == [1.0, 1.0, 0.0]
 
 
 def test_synthetic_heads_of_the_test_part_are_evaluated(tmp_path: Path) -> None:

@@ -117,6 +117,28 @@ def test_minimum_volume_is_in_mm3_and_inclusive() -> None:
     assert find(image, minimum=2.01 * 0.3 * 0.7 * 1.1).dropped_small == 2
 
 
+def test_what_is_nowhere_certain_is_left_out_and_the_rest_keeps_its_size() -> None:
+    values = blank()
+    values[2, 2, 2:5] = (0.5, 0.9, 0.6)
+    values[6, 6, 6:10] = 0.8
+    values[8, 2, 2] = 0.95
+    image = volume(values)
+
+    def sizes(minimum_peak: float) -> list[int]:
+        found = find_lesions(
+            image, threshold=0.5, minimum_volume_mm3=2.0, minimum_peak=minimum_peak
+        )
+        assert found.dropped_small == 1
+        assert np.count_nonzero(found.labels.array) == sum(
+            one.voxel_count for one in found.lesions
+        )
+        return [one.voxel_count for one in found.lesions]
+
+    assert sizes(0.0) == sizes(0.8) == [4, 3]
+    assert sizes(0.81) == sizes(0.9) == [3]
+    assert sizes(0.91) == []
+
+
 def test_largest_first_and_ties_by_place_in_the_patient() -> None:
     values = blank(20, 20, 20)
     values[2, 2, 2] = values[15, 2, 2] = values[15, 10, 2] = values[15, 10, 9] = 1.0

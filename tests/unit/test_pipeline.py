@@ -37,6 +37,7 @@ class StubPredictor:
     identity: ModelIdentity = STUB
     threshold: float = 0.5
     minimum_volume_mm3: float = 10.0
+    minimum_peak: float = 0.0
     device: str = "cpu"
     seen: list[hd.Volume] = field(default_factory=list)
 

@@ -178,17 +178,19 @@ def test_froc_counts_fall_with_the_threshold() -> None:
     probability[cube((15, 15, 15))] = 0.45
     probability[cube((22, 3, 3))] = 0.65
     probability[25, 25, 25] = 0.99  # too small to count
+    probability[3, 3, 3] = 0.97  # the peak of a lesion that reaches further
     points = dict(
         zip(
             FROC_THRESHOLDS,
-            froc_counts(probability, labels, least_voxels=8),
+            froc_counts(probability, labels, threshold=0.5, least_voxels=8),
             strict=True,
         )
     )
     assert points[0.4] == (2, 1)
     assert points[0.6] == (1, 1)
     assert points[0.7] == (1, 0)
-    assert points[0.95] == (0, 0)
+    assert points[0.95] == (1, 0)
+    assert points[0.98] == (0, 0)
 
 
 def test_the_report_needs_nothing_else() -> None:

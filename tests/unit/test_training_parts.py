@@ -197,7 +197,12 @@ def test_the_figures_of_an_evaluation_are_exported(tmp_path: Path) -> None:
     weights = ModelFolder.open(drafted).manifest.files["weights.safetensors"]
     missing = {"value": None, "interval": None, "count": 0}
     document = {
-        "facts": {"weights hash": weights, "data": "2 heads", "threshold": "0.5"},
+        "facts": {
+            "weights hash": weights,
+            "data": "2 heads",
+            "threshold": "0.5",
+            "least peak": "0.9",
+        },
         "figures": {
             "sensitivity": {"value": 0.5, "interval": [0.25, 1.0], "count": 4},
             "sensitivity 3-5 mm": missing,
@@ -211,7 +216,7 @@ def test_the_figures_of_an_evaluation_are_exported(tmp_path: Path) -> None:
     (metric,) = ModelFolder.open(made).manifest.metrics
     assert (metric.name, metric.value) == ("sensitivity", 0.5)
     assert metric.interval == (0.25, 1.0)
-    assert metric.dataset == "2 heads, threshold 0.5, n = 4"
+    assert metric.dataset == "2 heads, threshold 0.5, least peak 0.9, n = 4"
     assert "| sensitivity | 0.50 | 0.25 to 1.00 |" in (
         made / "MODEL_CARD.md"
     ).read_text("utf-8")

@@ -162,6 +162,7 @@ class ExportConfiguration(Configuration):
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.375
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     minimum_volume_mm3: Annotated[float, Field(ge=0, le=10_000)] = 8.0
+    minimum_peak: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
 class TrainingConfiguration(Configuration):

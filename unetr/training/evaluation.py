@@ -25,7 +25,7 @@ BINS_MM: tuple[tuple[float, float], ...] = (
     (10, 20),
     (20, float("inf")),
 )
-FROC_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+FROC_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 RESAMPLES = 1000
 
 
@@ -118,9 +118,13 @@ def froc_counts(
     probability: NDArray[np.float32],
     labels: NDArray[np.int32],
     *,
+    threshold: float,
     least_voxels: float,
 ) -> tuple[tuple[int, int], ...]:
-    """Count found lesions and false positives at every threshold.
+    """Count found lesions and false positives at each of ``FROC_THRESHOLDS``.
+
+    A component counts where its peak reaches the value; it ends at `threshold`, or at
+    the value where that is lower.
 
     Parameters
     ----------
@@ -133,16 +137,22 @@ def froc_counts(
     near = ndimage.grey_dilation(
         labels, footprint=ndimage.generate_binary_structure(3, 2)
     )
+    is_near = near > 0
     points = []
-    for threshold in FROC_THRESHOLDS:
-        components, count = ndimage.label(probability >= threshold, touching)
+    labelled_from = None
+    for least_peak in FROC_THRESHOLDS:
+        if labelled_from != min(least_peak, threshold):
+            labelled_from = min(least_peak, threshold)
+            components, count = ndimage.label(probability >= labelled_from, touching)
         large = np.bincount(components.ravel(), minlength=count + 1) >= least_voxels
-        large[0] = False
-        kept = np.where(large[components], components, 0)
-        pairs = kept[near > 0]
-        hits = np.unique(near[near > 0][pairs > 0])
-        matched = np.unique(pairs[pairs > 0])
-        points.append((len(hits), int(large.sum()) - len(matched)))
+        certain = np.zeros(count + 1, bool)
+        certain[components[probability >= least_peak]] = True
+        kept = large & certain
+        kept[0] = False
+        touched = components[is_near]
+        hits = np.unique(near[is_near][kept[touched]])
+        matched = np.unique(touched[kept[touched]])
+        points.append((len(hits), int(kept.sum()) - len(matched)))
     return tuple(points)
 
 

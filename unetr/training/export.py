@@ -106,7 +106,8 @@ def _metrics(evaluation: Path, weights_sha256: str) -> list[dict[str, Any]]:
         document = json.loads(evaluation.read_bytes())
         facts, figures = document["facts"], document["figures"]
         measured = facts["weights hash"]
-        dataset = f"{facts['data']}, threshold {facts['threshold']}"
+        levels = f"threshold {facts['threshold']}, least peak {facts['least peak']}"
+        dataset = f"{facts['data']}, {levels}"
         metrics = [
             {
                 "name": name,
@@ -150,6 +151,7 @@ def _manifest(
             "overlap": export.overlap,
             "threshold": export.threshold,
             "minimum_volume_mm3": export.minimum_volume_mm3,
+            "minimum_peak": export.minimum_peak,
             "maximum_head_fraction": 0.25,
         },
         "files": files,

@@ -181,7 +181,7 @@ def _froc_plot(summary: Summary) -> str:
         for point in summary.froc
     )
     return (
-        f"<figure>{plot}</figure><table><tr><th>threshold</th><th>sensitivity</th>"
+        f"<figure>{plot}</figure><table><tr><th>least peak</th><th>sensitivity</th>"
         f"<th>false positives a scan</th></tr>{rows}</table>"
     )
 
