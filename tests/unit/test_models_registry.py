@@ -18,12 +18,14 @@ from segmentation.models.registry import ModelFolder, ModelRegistry, load_predic
 
 ROOT = Path(__file__).resolve().parents[2]
 WEIGHTS = ROOT / "unetr" / "weights"
+BUNDLED = "unetr-brain-metastases"
 
 
 @pytest.fixture
 def installed(tmp_path: Path) -> Path:
-    """A folder of models that may be damaged."""
-    return Path(shutil.copytree(WEIGHTS, tmp_path / "models"))
+    """A folder of the demonstration models, which may be damaged."""
+    trained = shutil.ignore_patterns(BUNDLED)
+    return Path(shutil.copytree(WEIGHTS, tmp_path / "models", ignore=trained))
 
 
 def _edit(folder: Path, **changes: object) -> None:
@@ -51,6 +53,18 @@ def test_the_demonstration_threshold_is_the_default_until_a_real_model_exists(
     shutil.copytree(installed / "unetr-seeded", installed / "zz-real")
     _edit(installed / "zz-real", name="zz-real", demonstration=False)
     assert registry.default().manifest.name == "zz-real"
+
+
+def test_the_trained_model_is_the_default_and_whole() -> None:
+    folder = ModelRegistry([WEIGHTS]).default()
+    assert folder.manifest.name == BUNDLED
+    assert not folder.manifest.demonstration
+    for name in folder.manifest.files:
+        assert folder.read(name)
+    weights = folder.path / "weights.safetensors"
+    assert weights.stat().st_size <= 30e6
+    figures = {metric.name for metric in folder.manifest.metrics}
+    assert {"sensitivity 5-10 mm", "false positives a scan"} <= figures
 
 
 def test_unknown_names_and_no_models_at_all(tmp_path: Path) -> None:
