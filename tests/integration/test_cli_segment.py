@@ -366,7 +366,8 @@ def test_unknown_and_changed_models_are_refused(study, tmp_path):
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
     weights.write_bytes(content)
-    done = call("segment", study, "--out", out, METIA_MODEL_DIRS=str(tmp_path / "m"))
+    changed = ("segment", study, "--out", out, "--model", "unetr-seeded")
+    done = call(*changed, METIA_MODEL_DIRS=str(tmp_path / "m"))
     refused(done, "model-integrity", 5)
 
 
