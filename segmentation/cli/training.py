@@ -11,12 +11,14 @@ from pathlib import Path
 
 import click
 
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
 
 @click.command()
 @click.argument(
     "configuration",
     metavar="CONFIG",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint.")
 @click.option(
@@ -34,18 +36,18 @@ import click
 )
 @click.option(
     "--checkpoint",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     help="With --export: this checkpoint instead of last.ckpt.",
 )
 @click.option(
     "--evaluation",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     metavar="JSON",
     help="With --export: the evaluation.json of these weights, for the manifest.",
 )
 @click.option(
     "--card",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     metavar="MD",
     help="With --export: the model card, instead of a draft.",
 )
@@ -126,7 +128,7 @@ def synthetic() -> None:
 )
 @click.option(
     "--split",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     help="Another split than MetIA's own.",
 )
 def pack(data: Path, out: Path, parts: str, split: Path | None) -> None:
@@ -163,7 +165,7 @@ def pack(data: Path, out: Path, parts: str, split: Path | None) -> None:
 @click.option("--count", type=click.IntRange(1, 30), default=4, show_default=True)
 @click.option(
     "--config",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=_FILE,
     help="Training configuration whose synthetic part to use.",
 )
 @click.option(

@@ -129,9 +129,9 @@ def test_small_lesions_count_as_much_as_large_ones_where_balanced() -> None:
     def cost(wrong: tuple[int | slice, ...], balance: float) -> float:
         settings = LossParameters(balance_voxels=balance, balance_limit=20)
         logits = (truth - 0.5) * 24
-        right = _voxel_loss(logits, truth, settings)
+        right = _voxel_loss(logits, logits.sigmoid(), truth, settings)
         logits[wrong] *= -1
-        return float(_voxel_loss(logits, truth, settings) - right)
+        return float(_voxel_loss(logits, logits.sigmoid(), truth, settings) - right)
 
     false = (0, 0, *[slice(2, 5)] * 2, slice(26, 29))
     for place in (small, false):

@@ -138,19 +138,20 @@ def froc_counts(
         labels, footprint=ndimage.generate_binary_structure(3, 2)
     )
     is_near = near > 0
+    nearest = near[is_near]
     points = []
     labelled_from = None
     for least_peak in FROC_THRESHOLDS:
         if labelled_from != min(least_peak, threshold):
             labelled_from = min(least_peak, threshold)
             components, count = ndimage.label(probability >= labelled_from, touching)
-        large = np.bincount(components.ravel(), minlength=count + 1) >= least_voxels
+            large = np.bincount(components.ravel(), minlength=count + 1) >= least_voxels
+            large[0] = False
+            touched = components[is_near]
         certain = np.zeros(count + 1, bool)
         certain[components[probability >= least_peak]] = True
         kept = large & certain
-        kept[0] = False
-        touched = components[is_near]
-        hits = np.unique(near[is_near][kept[touched]])
+        hits = np.unique(nearest[kept[touched]])
         matched = np.unique(touched[kept[touched]])
         points.append((len(hits), int(kept.sum()) - len(matched)))
     return tuple(points)

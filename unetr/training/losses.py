@@ -22,13 +22,16 @@ NEIGHBOURHOOD = 15
 def lesion_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> Tensor:
     """Compute the loss of a batch."""
     logits, target = logits.float(), target.float()
-    overlap = _overlap_loss(torch.sigmoid(logits), target, parameters)
-    return overlap + parameters.voxel_weight * _voxel_loss(logits, target, parameters)
-
-
-def _voxel_loss(logits: Tensor, target: Tensor, parameters: LossParameters) -> Tensor:
-    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     probability = torch.sigmoid(logits)
+    overlap = _overlap_loss(probability, target, parameters)
+    voxels = _voxel_loss(logits, probability, target, parameters)
+    return overlap + parameters.voxel_weight * voxels
+
+
+def _voxel_loss(
+    logits: Tensor, probability: Tensor, target: Tensor, parameters: LossParameters
+) -> Tensor:
+    loss = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     if parameters.kind == "dice-focal":
         # How far off, for soft targets too.
         loss = loss * (probability - target).abs() ** parameters.focal_power
