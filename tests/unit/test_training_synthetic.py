@@ -15,10 +15,12 @@ import torch
 from errors import MetiaError
 from tests.tiny_heads import make_data, make_pack
 from unetr.preprocessing import prepare
+from unetr.training.anatomy import Anatomy
 from unetr.training.data import PROFILE
 from unetr.training.fields import Draw, dilate, erode, gaussian
 from unetr.training.heads import HeadStore, pack_heads, read_split
 from unetr.training.lesions import Canvas, draw_diameter, paint_lesions
+from unetr.training.neck import paint_neck
 from unetr.training.parameters import (
     LesionParameters,
     PatchParameters,
@@ -271,6 +273,57 @@ def test_what_only_its_surroundings_tell_apart_is_met_on_purpose(pack: Path) -> 
         if head.look_alikes:
             assert any(float(image.max()) >= 1 for image, _ in patches)
     assert met > 30
+
+
+def neck_below(flesh_slices: int) -> Anatomy:
+    """Make a block of flesh with a cerebellum and its stem on top."""
+    image = torch.full((flesh_slices + 40, 100, 110), 0.6)
+    cerebellum, stem = torch.zeros((2, *image.shape), dtype=torch.bool)
+    cerebellum[flesh_slices:, 60:80, 30:80] = True
+    stem[flesh_slices:, 44:56, 49:61] = True
+    none = torch.zeros_like(stem)
+    return Anatomy(
+        image=image,
+        brain=cerebellum | stem,
+        white=none,
+        grey=cerebellum,
+        cerebellum=cerebellum,
+        ventricles=none,
+        fluid=none,
+        intracranial=cerebellum | stem,
+        chiasm=none,
+        reference=1.0,
+    )
+
+
+def test_the_neck_has_vessels_and_a_cord_but_no_brain() -> None:
+    for seed in range(5):
+        anatomy = neck_below(50)
+        (place,) = paint_neck(Draw((seed,), CPU), anatomy, 2.0)
+        changed = (anatomy.image - 0.6).abs() > 1e-3
+        assert not bool((changed & anatomy.intracranial).any())
+        assert not bool(changed[50 + 20 :].any())
+        below = anatomy.image[:50]
+        assert bool((below > 1.1).any(dim=2).any(dim=1).all()), "vessels go all the way"
+        assert bool((below < 0.55).any(dim=2).any(dim=1).all()), "so does the fluid"
+        assert float(anatomy.image[tuple(round(at) for at in place)]) > 0.8
+    shallow = neck_below(5)
+    assert paint_neck(Draw((1,), CPU), shallow, 2.0) == []
+    assert bool((shallow.image == 0.6).all())
+
+
+def test_a_neck_leaves_the_brain_above_as_it_was(pack: Path) -> None:
+    branched, plain = (
+        generator(pack, background_share=0.0, enhancement={"neck_share": share})
+        for share in (1.0, 0.0)
+    )
+    for index in range(3):
+        with_neck, without = branched.make(index), plain.make(index)
+        assert with_neck.lesions == without.lesions
+        assert torch.equal(with_neck.target, without.target)
+    draw, same = Draw((3,), CPU), Draw((3,), CPU)
+    assert draw.branch(1).uniform(0, 1) != draw.branch(2).uniform(0, 1)
+    assert draw.uniform(0, 1) == same.uniform(0, 1)
 
 
 def test_bright_scalp_is_not_looked_for(pack: Path) -> None:

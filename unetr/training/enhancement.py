@@ -1,9 +1,9 @@
 """What enhances without being a metastasis: the look-alikes of a real scan.
 
-Venous sinuses, dura, choroid plexus, pituitary gland and vessels are painted onto an
-``Anatomy`` in place, before the lesions. Levels are relative to white matter. Volumes
-are (slice, row, column) = (head, posterior, left), 1 mm voxels; the pictures are
-plausible, not anatomical. Places are voxel indices.
+Venous sinuses, dura, choroid plexus, pituitary gland, vessels and the neck's contents
+are painted onto an ``Anatomy`` in place, before the lesions. Levels are relative to
+white matter. Volumes are (slice, row, column) = (head, posterior, left), 1 mm voxels;
+the pictures are plausible, not anatomical. Places are voxel indices.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from torch import Tensor
 
 from unetr.training.anatomy import Anatomy
 from unetr.training.fields import Draw, Place, centre_of, dilate, erode, gaussian
+from unetr.training.neck import paint_neck
 from unetr.training.parameters import EnhancementParameters
-from unetr.training.vessels import paint, walk
+from unetr.training.vessels import Points, paint, walk
 
 SELLA_MM = 24
 """Half the edge of the box around the optic chiasm that the gland is painted in."""
 GLAND_BELOW_MM = 9
 """The gland's centre below the chiasm's."""
+NECK_BRANCH = 1
+"""Draws of the neck are its own, so that brains are the same with and without it."""
 
 
 def enhance(
@@ -39,6 +42,9 @@ def enhance(
     if draw.chance(parameters.pituitary_share):
         places += _paint_pituitary(draw, anatomy)
     _paint_vessels(draw, anatomy, parameters, blood)
+    apart = draw.branch(NECK_BRANCH)
+    if apart.chance(parameters.neck_share):
+        places += paint_neck(apart, anatomy, blood)
     return tuple(places)
 
 
@@ -161,9 +167,7 @@ def _paint_vessels(
         paint(anatomy.image, strokes)
 
 
-def pick_voxels(
-    draw: Draw, mask: Tensor, count: int
-) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+def pick_voxels(draw: Draw, mask: Tensor, count: int) -> Points:
     """Pick voxels of a mask at random, with repetition; none where it is empty."""
     flat = torch.nonzero(mask.reshape(-1))[:, 0]
     if len(flat) == 0 or count == 0:

@@ -32,10 +32,15 @@ class Draw:
     """
 
     def __init__(self, seed: Sequence[int], device: torch.device) -> None:
-        self.numbers = np.random.default_rng(list(seed))
+        self._seed = tuple(seed)
+        self.numbers = np.random.default_rng(self._seed)
         self.device = device
         self._volumes = torch.Generator(device)
         self._volumes.manual_seed(int(self.numbers.integers(2**62)))
+
+    def branch(self, number: int) -> Draw:
+        """Give draws of their own, that take none from these."""
+        return Draw((*self._seed, number), self.device)
 
     def uniform(self, low: float, high: float) -> float:
         """Draw one number."""

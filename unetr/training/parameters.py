@@ -80,7 +80,8 @@ class EnhancementParameters(Configuration):
     surface_vessels, deep_vessels : Range
         Counts of vessels in the sulci and through the brain.
     surface_radius_mm, deep_radius_mm : Range
-    sinus_share, dura_share, plexus_share, pituitary_share : float
+    sinus_share, dura_share, plexus_share, pituitary_share, neck_share : float
+        Heads in which each shows; the neck has great vessels and the spinal cord.
     """
 
     contrast_share: Share = 0.94
@@ -93,6 +94,7 @@ class EnhancementParameters(Configuration):
     dura_share: Share = 0.4
     plexus_share: Share = 0.9
     pituitary_share: Share = 0.9
+    neck_share: Share = 0.8
 
 
 class LesionParameters(Configuration):
@@ -202,7 +204,7 @@ class PatchParameters(Configuration):
         Patches a process keeps to choose from.
     lesion_share, bright_share : float
         Centred near a lesion; near something bright inside the skull, in half of them
-        plexus or pituitary gland; the rest lies anywhere in the skull.
+        plexus, pituitary gland or neck; the rest lies anywhere in the skull.
     jitter : float
         Greatest shift of the centre, as a share of the patch's edge.
     gain, offset : Range
