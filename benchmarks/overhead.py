@@ -30,11 +30,11 @@ from segmentation.models.predictor import ModelIdentity, Prediction
 from segmentation.pipeline import Outcome, Request, run_segmentation
 from segmentation.runner import (
     collecting_afterwards,
-    keep_memory,
     record_outcome,
 )
 from settings import Settings
 from tests.orthanc_server import running_orthanc
+from unetr.hardware import keep_memory
 
 LESIONS = (7, 40)
 TARGETS_S = {

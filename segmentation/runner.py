@@ -7,7 +7,6 @@ happens inside. Not safe to share between threads.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -46,28 +45,6 @@ class RecordingPort(JobPort, Protocol):
 
     def record(self, store: Callable[[Session], str | None]) -> None:
         """Store the result and end the job, both in one transaction."""
-
-
-def keep_memory() -> bool:
-    """Let the allocator keep the memory it freed, for the arrays of the next job.
-
-    Each array of a head is tens of megabytes. Given back to the system after every step
-    and asked for again, their pages cost more than the work on them: on a virtual
-    machine twice the whole overhead of a job.
-
-    Returns
-    -------
-    bool
-        False where the C library is not glibc, and nothing was changed.
-    """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        return False
-    trim_threshold, mmap_threshold = -1, -3  # malloc.h
-    limit_bytes = 2**31 - 1
-    return bool(mallopt(trim_threshold, limit_bytes)) and bool(
-        mallopt(mmap_threshold, limit_bytes)
-    )
 
 
 @contextmanager

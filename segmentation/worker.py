@@ -319,7 +319,8 @@ def make_runners(settings: Settings, engine: Engine) -> tuple[RunJob, str]:
     from orthanc.gateway import OrthancArchive
     from segmentation.ahead.start import start_prefetcher, start_zero_click
     from segmentation.followup.follow_job import FollowRunner
-    from segmentation.runner import SegmentationRunner, keep_memory
+    from segmentation.runner import SegmentationRunner
+    from unetr.hardware import keep_memory
 
     keep_memory()
     # The computing gives way to the answers of the web on the same machine.

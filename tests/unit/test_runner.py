@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 _SCRIPT = """
 import resource, sys
 import numpy as np
-from segmentation.runner import keep_memory
+from unetr.hardware import keep_memory
 if "keep" in sys.argv:
     assert keep_memory()
 

@@ -21,6 +21,7 @@ from unetr.training.fields import Draw
 from unetr.training.losses import lesion_loss
 from unetr.training.module import MetastasisModule
 from unetr.training.patches import cut_patches, stack, vary
+from unetr.training.run import set_up_torch
 
 WARM_UP = 3
 
@@ -87,8 +88,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=10)
     arguments = parser.parse_args()
     configuration = read_configuration(arguments.configuration)
-    if configuration.hardware.threads:
-        torch.set_num_threads(configuration.hardware.threads)
+    set_up_torch(configuration)
     head_s = measure_heads(configuration, arguments.heads)
     step_s = measure_steps(configuration, arguments.steps)
     patches = configuration.patches

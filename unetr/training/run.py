@@ -34,6 +34,7 @@ from pytorch_lightning.loggers import (
 )
 
 from errors import MetiaError
+from unetr.hardware import keep_memory
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.data import PatchData
 from unetr.training.module import (
@@ -120,7 +121,7 @@ def train(
     output = Path(configuration.output)
     last = output / LAST
     step = _prepare_folder(configuration, output, resume=resume)
-    _set_up_torch(configuration)
+    set_up_torch(configuration)
     pl.seed_everything(configuration.seed + step, workers=True, verbose=False)
     module = MetastasisModule(configuration)
     if configuration.start.weights is not None and step == 0:
@@ -208,7 +209,14 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return dict(content)
 
 
-def _set_up_torch(configuration: TrainingConfiguration) -> None:
+def set_up_torch(configuration: TrainingConfiguration) -> None:
+    """Ready this process for training.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid`` where there is no such device.
+    """
     hardware = configuration.hardware
     if hardware.accelerator == "cuda" and not torch.cuda.is_available():
         raise MetiaError("configuration-invalid", "There is no CUDA device.")
@@ -217,6 +225,7 @@ def _set_up_torch(configuration: TrainingConfiguration) -> None:
     if hardware.threads:
         torch.set_num_threads(hardware.threads)
     torch.set_float32_matmul_precision("high")
+    keep_memory()
     # What it says at this level is about itself.
     for name in ("pytorch_lightning", "lightning.pytorch"):
         logging.getLogger(name).setLevel(logging.WARNING)
