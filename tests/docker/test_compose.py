@@ -181,6 +181,21 @@ def test_three_visits_line_up_to_response_and_progression(
     assert course["visits"][0]["assessment"]["category"] == "BASELINE"
 
 
+def test_the_trained_model_runs_in_its_container(client: httpx.Client) -> None:
+    study_uid = client.get("/dicom-web/studies").json()[0]["0020000D"]["Value"][0]
+    wish = {"study_uid": study_uid, "model": "unetr-brain-metastases"}
+    job = client.post("/api/v1/jobs", json=wish).json()
+
+    def state() -> str:
+        return str(client.get(f"/api/v1/jobs/{job['id']}").json()["state"])
+
+    until(lambda: state() not in {"queued", "running"}, 300)
+    assert state() == "succeeded"
+    results = client.get(f"/api/v1/studies/{study_uid}/results").json()["results"]
+    (result,) = (one for one in results if one["model"]["name"] == wish["model"])
+    assert result["lesion_count"] >= 7
+
+
 def test_nobody_gets_in_without_logging_in(compose: Compose) -> None:
     for path in ("/dicom-web/studies", "/wado", "/api/v1/jobs"):
         assert httpx.get(compose.url + path).status_code == 401

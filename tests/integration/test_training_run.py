@@ -53,6 +53,7 @@ EASY = {
         "dura_share": 0.0,
         "plexus_share": 0.0,
         "pituitary_share": 0.0,
+        "neck_share": 0.0,
     },
     "lesions": {
         "none_share": 0.0,
@@ -173,6 +174,23 @@ def test_a_killed_run_goes_on_from_its_last_checkpoint(
     changed = configuration.model_copy(update={"seed": 99})
     with pytest.raises(MetiaError, match="another configuration"):
         train(changed, resume=True, progress=False)
+
+
+def test_muon_goes_on_after_a_break(pack: Path, tmp_path: Path) -> None:
+    optimiser = {"kind": "muon", "steps": 12, "batch": 2, "warmup_steps": 2}
+    configuration = read_configuration(
+        tiny_configuration(tmp_path, pack, optimiser=optimiser)
+    )
+    train(configuration, minutes=0.001, progress=False)
+    last = tmp_path / "run" / "last.ckpt"
+    assert read_checkpoint(last)["global_step"] < 12
+    train(configuration, resume=True, progress=False)
+    ended = read_checkpoint(last)
+    assert ended["global_step"] == 12
+    (optimiser_state,) = ended["optimizer_states"]
+    kept = optimiser_state["state"].values()
+    assert sum("momentum" in state for state in kept) > 10
+    assert {int(state["step"]) for state in kept if "step" in state} == {12}
 
 
 def test_frozen_layers_wait_and_then_learn(pack: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import pickle
@@ -35,6 +36,7 @@ from unetr.training.module import (
     learning_rate_factor,
     trainable_network,
 )
+from unetr.training.muon import orthogonalise
 from unetr.training.parameters import LossParameters
 from unetr.training.transfer import read_weights, start_from
 
@@ -164,6 +166,67 @@ def test_gradients_are_clipped_to_a_norm(tmp_path: Path) -> None:
             [parameter.grad for parameter in parameters if parameter.grad is not None]
         )
         assert float(norm) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("shape", [(3, 12, 40), (2, 40, 12), (1, 16, 16)])
+def test_an_orthogonal_update_keeps_directions(shape: tuple[int, int, int]) -> None:
+    matrices = torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    left, _, right = torch.linalg.svd(matrices, full_matrices=False)
+    turned = orthogonalise(matrices)
+    values = torch.linalg.svdvals(turned)
+    assert 0.5 < float(values.min()) <= float(values.max()) < 1.35
+    assert float((turned - left @ right).abs().max()) < 0.35
+
+
+def muon_module(tmp_path: Path) -> MetastasisModule:
+    settings = {"optimiser": {"kind": "muon", "steps": 40, "warmup_steps": 0}}
+    path = tiny_configuration(tmp_path, tmp_path, network=TINY_PYRAMID, **settings)
+    return MetastasisModule(read_configuration(path))
+
+
+def test_muon_steps_convolutions_and_adamw_the_rest(tmp_path: Path) -> None:
+    module = muon_module(tmp_path)
+    optimiser = module.configure_optimizers()["optimizer"]
+    grouped = [one for group in optimiser.param_groups for one in group["params"]]
+    assert {id(one) for one in grouped} == {id(one) for one in module.parameters()}
+    assert len(grouped) == len(set(map(id, grouped)))
+    names = {id(one): name for name, one in module.network.named_parameters()}
+    before = {names[id(one)]: one.detach().clone() for one in grouped}
+    for one in grouped:
+        one.grad = torch.randn_like(one)
+    optimiser.step()
+    rate = optimiser.param_groups[0]["lr"]
+    for group in optimiser.param_groups:
+        for one in group["params"]:
+            name = names[id(one)]
+            convolution = one.ndim == 5 and not name.startswith("out.")
+            assert group["muon"] == convolution, name
+            assert set(optimiser.state[one]) == (
+                {"momentum"} if convolution else {"step", "exp_avg", "exp_avg_sq"}
+            )
+            change = (one.detach() - before[name]).square().mean().sqrt()
+            assert 0.05 * rate < float(change) < 1.5 * rate, name
+
+
+def test_muon_goes_on_where_it_was(tmp_path: Path) -> None:
+    """Its state says all: two that take the same steps end alike."""
+    module, again = muon_module(tmp_path), muon_module(tmp_path)
+    first = module.configure_optimizers()["optimizer"]
+    second = again.configure_optimizers()["optimizer"]
+
+    def step(target: MetastasisModule, optimiser: torch.optim.Optimizer) -> None:
+        draw = torch.Generator().manual_seed(5)
+        for one in target.parameters():
+            one.grad = torch.randn(one.shape, generator=draw)
+        optimiser.step()
+
+    step(module, first)
+    again.load_state_dict(module.state_dict())
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    step(module, first)
+    step(again, second)
+    for one, other in zip(module.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
 
 
 # -- weights ---------------------------------------------------------------------------

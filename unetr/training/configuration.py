@@ -61,10 +61,13 @@ class DataConfiguration(Configuration):
 
 
 class OptimiserConfiguration(Configuration):
-    """AdamW with a warm-up and a cosine to the end.
+    """An optimiser with a warm-up and a cosine to the end.
 
     Attributes
     ----------
+    kind : str
+        ``adamw``, or ``muon``: convolutions by their orthogonalised momentum, the rest
+        by AdamW, with one learning rate.
     steps : int
         Optimiser steps of the whole run, over all resumptions.
     batch, accumulate : int
@@ -73,6 +76,7 @@ class OptimiserConfiguration(Configuration):
         Of the averaged weights, which are validated and exported; 0: none.
     """
 
+    kind: Literal["adamw", "muon"] = "adamw"
     steps: Steps
     batch: Annotated[int, Field(ge=1, le=512)] = 4
     accumulate: Annotated[int, Field(ge=1, le=64)] = 1

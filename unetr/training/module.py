@@ -19,6 +19,7 @@ from unetr.configuration import NetworkArguments
 from unetr.network import build_network, replace_norms
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.losses import lesion_loss, soft_dice
+from unetr.training.muon import MuonAdamW, turns
 
 HEAD_PREFIXES = ("out.", "decoder2.")
 """What learns from the first step where the rest is frozen."""
@@ -127,14 +128,17 @@ class MetastasisModule(pl.LightningModule):
             nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
-        """AdamW; what is frozen has a learning rate of 0 until its step comes."""
+        """Give the optimiser; what is frozen has a rate of 0 until its step comes."""
         settings, start = self.configuration.optimiser, self.configuration.start
-        head: list[nn.Parameter] = []
-        body: list[nn.Parameter] = []
+        parts: dict[tuple[bool, bool], list[nn.Parameter]] = {
+            (head, muon): [] for muon in (False, True) for head in (True, False)
+        }
         for name, parameter in self.network.named_parameters():
-            (head if name.startswith(HEAD_PREFIXES) else body).append(parameter)
-        optimiser = torch.optim.AdamW(
-            [{"params": head}, {"params": body}],
+            muon = settings.kind == "muon" and turns(name, parameter)
+            parts[name.startswith(HEAD_PREFIXES), muon].append(parameter)
+        parts = {key: parameters for key, parameters in parts.items() if parameters}
+        optimiser = (MuonAdamW if settings.kind == "muon" else torch.optim.AdamW)(
+            [{"params": found, "muon": muon} for (_, muon), found in parts.items()],
             lr=settings.learning_rate,
             weight_decay=settings.weight_decay,
             fused=True,
@@ -154,7 +158,7 @@ class MetastasisModule(pl.LightningModule):
             return start.body_factor * head_factor(step)
 
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, [head_factor, body_factor]
+            optimiser, [head_factor if head else body_factor for head, _ in parts]
         )
         return {
             "optimizer": optimiser,
