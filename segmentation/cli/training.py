@@ -187,3 +187,28 @@ def sheet(data: Path, seed: int, count: int, config: Path | None, out: Path) -> 
     )
     write_sheet(generator, range(count), out)
     click.echo(f"Wrote {out}.")
+
+
+@synthetic.command()
+@click.argument("config", type=_FILE)
+@click.option("--heads", type=click.IntRange(min=1), default=100, show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1,
+    show_default=True,
+    help="Another one for each file.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="File to write (safetensors), to be named under data.patches.",
+)
+def patches(config: Path, heads: int, seed: int, out: Path) -> None:
+    """Make patches beforehand, as CONFIG cuts them, to train on many times."""
+    from unetr.training.configuration import read_configuration
+    from unetr.training.stored import store_patches
+
+    count = store_patches(read_configuration(config), out, heads=heads, seed=seed)
+    click.echo(f"Wrote {count} patches of {heads} heads to {out}.")

@@ -28,7 +28,6 @@ from unetr.training.cases import (
     lock_split,
 )
 from unetr.training.configuration import read_configuration
-from unetr.training.data import PROFILE
 from unetr.training.export import export_model
 from unetr.training.losses import _voxel_loss, lesion_loss
 from unetr.training.module import (
@@ -38,6 +37,7 @@ from unetr.training.module import (
 )
 from unetr.training.muon import orthogonalise
 from unetr.training.parameters import LossParameters
+from unetr.training.sources import PROFILE
 from unetr.training.transfer import read_weights, start_from
 
 ARGUMENTS = NetworkArguments(

@@ -16,7 +16,6 @@ from errors import MetiaError
 from tests.tiny_heads import make_data, make_pack
 from unetr.preprocessing import prepare
 from unetr.training.anatomy import Anatomy
-from unetr.training.data import PROFILE
 from unetr.training.fields import Draw, dilate, erode, gaussian
 from unetr.training.heads import HeadStore, pack_heads, read_split
 from unetr.training.lesions import Canvas, draw_diameter, paint_lesions
@@ -28,6 +27,7 @@ from unetr.training.parameters import (
 )
 from unetr.training.patches import cut_patches, vary
 from unetr.training.sheet import write_sheet
+from unetr.training.sources import PROFILE
 from unetr.training.synthetic import HeadGenerator, head_of
 from unetr.training.vessels import Strokes, paint
 

@@ -16,12 +16,12 @@ from pathlib import Path
 import torch
 
 from unetr.training.configuration import TrainingConfiguration, read_configuration
-from unetr.training.data import HeadSource
 from unetr.training.fields import Draw
 from unetr.training.losses import lesion_loss
 from unetr.training.module import MetastasisModule
 from unetr.training.patches import cut_patches, stack, vary
 from unetr.training.run import set_up_torch
+from unetr.training.sources import HeadSource
 
 WARM_UP = 3
 

@@ -35,6 +35,8 @@ class DataConfiguration(Configuration):
         Packed folder of heads (``metia synthetic pack``) for synthetic images.
     head_names : tuple of str or None
         Only these; test heads are refused.
+    patches : tuple of str
+        Files of ``metia synthetic patches``: trained on instead of fresh ones.
     cases : str or None
         Folder of cases, each a folder with ``image`` and ``mask`` as NIfTI.
     cases_share : float
@@ -46,6 +48,7 @@ class DataConfiguration(Configuration):
 
     heads: str | None = None
     head_names: tuple[str, ...] | None = None
+    patches: tuple[str, ...] = ()
     cases: str | None = None
     cases_share: Share = 0.5
     folds: Annotated[int, Field(ge=1, le=20)] = 1
@@ -230,7 +233,11 @@ def _with_absolute_paths(
         update={
             "output": absolute(configuration.output),
             "data": data.model_copy(
-                update={"heads": absolute(data.heads), "cases": absolute(data.cases)}
+                update={
+                    "heads": absolute(data.heads),
+                    "cases": absolute(data.cases),
+                    "patches": tuple(str(absolute(file)) for file in data.patches),
+                }
             ),
             "start": configuration.start.model_copy(
                 update={"weights": absolute(configuration.start.weights)}

@@ -4,102 +4,29 @@
 few times; every process (rank, worker) and every resumption draws its own numbers from
 the configuration's seed. Batches are (batch, 1, slice, row, column) pairs of image and
 soft target. With the generator on ``cuda`` there are no workers: heads are made on the
-training device, in turn with the steps.
+training device, in turn with the steps. Patches stored beforehand take the stream's
+place where the configuration names some; their batches have the patches' numbers too.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from multiprocessing.util import Finalize
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
-from unetr.configuration import IntensityNormalisation, PreprocessingProfile
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
-from unetr.training.heads import HeadStore, Part
 from unetr.training.parameters import PatchParameters
 from unetr.training.patches import Patch, cut_patches, stack, vary
-from unetr.training.synthetic import CLIP, HeadGenerator, SyntheticHead
-
-if TYPE_CHECKING:
-    from unetr.training.cases import CaseFiles
-
-VALIDATION_STREAM = 1 << 40
-"""Seeds from here on are for validation; training never reaches them."""
-CASES_KEPT = 64
-
-PROFILE = PreprocessingProfile(
-    profile="head-mr",
-    spacing_mm=(1.0, 1.0, 1.0),
-    intensity=IntensityNormalisation(rule="brain-median", clip=CLIP),
-)
-"""How inference has to prepare an image to look like the generator's."""
-
-
-class HeadSource:
-    """Heads for one part: synthetic ones, cases, or both in turn.
-
-    Parameters
-    ----------
-    part : str
-        ``train`` or ``validation``.
-    """
-
-    def __init__(
-        self, configuration: TrainingConfiguration, part: Part, device: torch.device
-    ) -> None:
-        data = configuration.data
-        self._window = configuration.network.img_size
-        self._share = data.cases_share
-        self._generator: HeadGenerator | None = None
-        self._cases: list[CaseFiles] = []
-        self._loaded: dict[str, SyntheticHead] = {}
-        self._device = device
-        if data.heads is not None:
-            store = HeadStore(Path(data.heads), (part,), names=data.head_names)
-            self._generator = HeadGenerator(
-                store, configuration.synthetic, seed=configuration.seed, device=device
-            )
-        if data.cases is not None:
-            # Needs libraries that a machine for synthetic training may lack.
-            from unetr.training.cases import cases_for, find_cases, lock_split
-
-            folder = Path(data.cases)
-            cases, _ = find_cases(folder)
-            split = lock_split(folder, cases)
-            self._cases = cases_for(
-                cases, split, part, folds=data.folds, fold=data.fold
-            )
-
-    def make(self, draw: Draw, index: int) -> SyntheticHead:
-        """Make head number `index`."""
-        if self._cases and (self._generator is None or draw.chance(self._share)):
-            return self._case(self._cases[draw.whole(0, len(self._cases) - 1)])
-        if self._generator is None:
-            raise ValueError("there are no cases for this part")
-        return self._generator.make(index)
-
-    def _case(self, case: CaseFiles) -> SyntheticHead:
-        if case.name not in self._loaded:
-            from unetr.training.cases import load_case
-
-            if len(self._loaded) >= CASES_KEPT:
-                self._loaded.pop(next(iter(self._loaded)))
-            made = load_case(case, PROFILE, self._window)
-            self._loaded[case.name] = replace(
-                made,
-                image=made.image.to(self._device),
-                target=made.target.to(self._device),
-                inside=made.inside.to(self._device),
-            )
-        return self._loaded[case.name]
+from unetr.training.sources import VALIDATION_STREAM, HeadSource
+from unetr.training.stored import HardFirst, StoredPatches, stack_numbered
 
 
 class PatchStream(IterableDataset[Patch]):
@@ -205,6 +132,7 @@ class PatchData(pl.LightningDataModule):
         self._configuration = configuration
         self._start_step = start_step
         self._fixed: FixedPatches | None = None
+        self._sampler: HardFirst | None = None
 
     def _generator_device(self) -> torch.device:
         if self._configuration.hardware.generator == "cpu":
@@ -212,10 +140,12 @@ class PatchData(pl.LightningDataModule):
         index = self.trainer.local_rank if self.trainer is not None else 0
         return torch.device("cuda", index)
 
-    def train_dataloader(self) -> DataLoader[Patch]:
+    def train_dataloader(self) -> DataLoader[Any]:
         """Give endless batches."""
         hardware = self._configuration.hardware
         rank = self.trainer.global_rank if self.trainer is not None else 0
+        if self._configuration.data.patches:
+            return self._stored(rank)
         stream = PatchStream(
             self._configuration,
             self._generator_device(),
@@ -233,6 +163,28 @@ class PatchData(pl.LightningDataModule):
             persistent_workers=hardware.workers > 0,
             worker_init_fn=_end_at_once if hardware.workers else None,
         )
+
+    def _stored(self, rank: int) -> DataLoader[tuple[Tensor, Tensor, int]]:
+        configuration = self._configuration
+        seed = (configuration.seed, self._start_step, rank)
+        patches = StoredPatches(
+            [Path(file) for file in configuration.data.patches],
+            configuration.network.img_size,
+            Draw(seed, torch.device("cpu")),
+            configuration.patches,
+        )
+        self._sampler = HardFirst(len(patches), configuration.patches.hard_share, seed)
+        return DataLoader(
+            patches,
+            batch_size=configuration.optimiser.batch,
+            sampler=self._sampler,
+            collate_fn=stack_numbered,
+        )
+
+    def remember(self, indices: Tensor, errors: Tensor) -> None:
+        """Note how badly stored patches were segmented; see ``HardFirst``."""
+        if self._sampler is not None:
+            self._sampler.remember(indices, errors)
 
     def val_dataloader(self) -> DataLoader[Patch]:
         """Give the same patches each time."""

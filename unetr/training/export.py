@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from errors import MetiaError
 from unetr.seeded import manifest as example_manifest
 from unetr.training.configuration import TrainingConfiguration
-from unetr.training.data import PROFILE
 from unetr.training.run import read_checkpoint
+from unetr.training.sources import PROFILE
 
 CARD_NAME = "MODEL_CARD.md"
 WEIGHTS_NAME = "weights.safetensors"

@@ -57,6 +57,15 @@ def _size_balance(marked: Tensor, parameters: LossParameters) -> Tensor:
 def _overlap_loss(
     probability: Tensor, target: Tensor, parameters: LossParameters
 ) -> Tensor:
+    filled = (target.sum((1, 2, 3, 4)) > 0).float()
+    weight = parameters.empty_weight + (1 - parameters.empty_weight) * filled
+    return (overlap_errors(probability, target, parameters) * weight).mean()
+
+
+def overlap_errors(
+    probability: Tensor, target: Tensor, parameters: LossParameters
+) -> Tensor:
+    """Give 0 (all alike) to 1 (no overlap) for each patch, (batch,)."""
     axes = (1, 2, 3, 4)
     if parameters.kind == "tversky":
         both = (probability * target).sum(axes)
@@ -70,9 +79,7 @@ def _overlap_loss(
         both = (probability * target).sum(axes)
         size = (probability**2).sum(axes) + (target**2).sum(axes)
         score = (2 * both + SMOOTH) / (size + SMOOTH)
-    filled = (target.sum(axes) > 0).float()
-    weight = parameters.empty_weight + (1 - parameters.empty_weight) * filled
-    return ((1 - score) * weight).mean()
+    return 1 - score
 
 
 def soft_dice(probability: Tensor, target: Tensor) -> Tensor:

@@ -209,6 +209,9 @@ class PatchParameters(Configuration):
         Greatest shift of the centre, as a share of the patch's edge.
     gain, offset : Range
         Variation of brightness when a patch is used.
+    hard_share : float
+        Share of stored patches that are drawn in proportion to how badly they were
+        segmented when last met; the rest are drawn evenly.
     """
 
     per_head: Annotated[int, Field(ge=1, le=256)] = 14
@@ -219,6 +222,7 @@ class PatchParameters(Configuration):
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.38
     gain: Range = (0.8, 1.25)
     offset: Range = (-0.05, 0.05)
+    hard_share: Share = 0.5
 
 
 class LossParameters(Configuration):

@@ -85,7 +85,7 @@ def fingerprint(configuration: TrainingConfiguration) -> str:
             "log_every_steps": True,
             "checkpoint_every_steps": True,
             "validation": True,
-            "data": {"heads", "cases"},
+            "data": {"heads", "cases", "patches"},
             "start": {"weights"},
         }
     )
@@ -123,7 +123,8 @@ def train(
     step = _prepare_folder(configuration, output, resume=resume)
     set_up_torch(configuration)
     pl.seed_everything(configuration.seed + step, workers=True, verbose=False)
-    module = MetastasisModule(configuration)
+    patches = PatchData(configuration, start_step=step)
+    module = MetastasisModule(configuration, patches.remember)
     if configuration.start.weights is not None and step == 0:
         start_from(module.network, read_weights(Path(configuration.start.weights)))
     trainer = _trainer(configuration, output, step, minutes, progress=progress)
@@ -134,7 +135,7 @@ def train(
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
         trainer.fit(
             module,
-            datamodule=PatchData(configuration, start_step=step),
+            datamodule=patches,
             ckpt_path=str(last) if step else None,
             weights_only=False,
         )

@@ -1,0 +1,91 @@
+"""Heads to cut patches from: synthetic ones, cases, or both in turn.
+
+Not safe to share between threads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from unetr.configuration import IntensityNormalisation, PreprocessingProfile
+from unetr.training.configuration import TrainingConfiguration
+from unetr.training.fields import Draw
+from unetr.training.heads import HeadStore, Part
+from unetr.training.synthetic import CLIP, HeadGenerator, SyntheticHead
+
+if TYPE_CHECKING:
+    from unetr.training.cases import CaseFiles
+
+VALIDATION_STREAM = 1 << 40
+"""Seeds from here on are for validation; training never reaches them."""
+CASES_KEPT = 64
+
+PROFILE = PreprocessingProfile(
+    profile="head-mr",
+    spacing_mm=(1.0, 1.0, 1.0),
+    intensity=IntensityNormalisation(rule="brain-median", clip=CLIP),
+)
+"""How inference has to prepare an image to look like the generator's."""
+
+
+class HeadSource:
+    """Heads for one part: synthetic ones, cases, or both in turn.
+
+    Parameters
+    ----------
+    part : str
+        ``train`` or ``validation``.
+    """
+
+    def __init__(
+        self, configuration: TrainingConfiguration, part: Part, device: torch.device
+    ) -> None:
+        data = configuration.data
+        self._window = configuration.network.img_size
+        self._share = data.cases_share
+        self._generator: HeadGenerator | None = None
+        self._cases: list[CaseFiles] = []
+        self._loaded: dict[str, SyntheticHead] = {}
+        self._device = device
+        if data.heads is not None:
+            store = HeadStore(Path(data.heads), (part,), names=data.head_names)
+            self._generator = HeadGenerator(
+                store, configuration.synthetic, seed=configuration.seed, device=device
+            )
+        if data.cases is not None:
+            # Needs libraries that a machine for synthetic training may lack.
+            from unetr.training.cases import cases_for, find_cases, lock_split
+
+            folder = Path(data.cases)
+            cases, _ = find_cases(folder)
+            split = lock_split(folder, cases)
+            self._cases = cases_for(
+                cases, split, part, folds=data.folds, fold=data.fold
+            )
+
+    def make(self, draw: Draw, index: int) -> SyntheticHead:
+        """Make head number `index`."""
+        if self._cases and (self._generator is None or draw.chance(self._share)):
+            return self._case(self._cases[draw.whole(0, len(self._cases) - 1)])
+        if self._generator is None:
+            raise ValueError("there are no cases for this part")
+        return self._generator.make(index)
+
+    def _case(self, case: CaseFiles) -> SyntheticHead:
+        if case.name not in self._loaded:
+            from unetr.training.cases import load_case
+
+            if len(self._loaded) >= CASES_KEPT:
+                self._loaded.pop(next(iter(self._loaded)))
+            made = load_case(case, PROFILE, self._window)
+            self._loaded[case.name] = replace(
+                made,
+                image=made.image.to(self._device),
+                target=made.target.to(self._device),
+                inside=made.inside.to(self._device),
+            )
+        return self._loaded[case.name]
