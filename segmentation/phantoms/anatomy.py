@@ -28,9 +28,9 @@ WHOLE: Box = (slice(None), slice(None), slice(None))
 CONTRASTS: dict[str, dict[str, float]] = {
     "T1-post": {
         "air": 0, "scalp": 330, "muscle": 260, "bone": 90, "marrow": 170, "csf": 120,
-        "dura": 430, "grey": 335, "deep": 365, "white": 430, "vessel": 680,
+        "dura": 430, "grey": 385, "deep": 400, "white": 430, "vessel": 680,
         "choroid": 560, "eye": 115, "lens": 300, "oedema": 330,
-        "lesion": 1100, "core": 250,
+        "lesion": 1180, "core": 250,
     },
     "T1-pre": {
         "air": 0, "scalp": 330, "muscle": 240, "bone": 90, "marrow": 170, "csf": 120,
