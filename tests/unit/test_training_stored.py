@@ -37,7 +37,7 @@ def store(configuration: Path, out: Path, *options: str) -> Path:
 
 
 def test_the_command_writes_patches_that_training_reads(
-    pack: Path, tmp_path: Path
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plain = tiny_configuration(tmp_path, pack)
     files = [
@@ -57,8 +57,20 @@ def test_the_command_writes_patches_that_training_reads(
     stored = tiny_configuration(
         tmp_path / "stored", pack, data={"heads": str(pack), "patches": names}
     )
+    told: list[int] = []
+
+    def remember(
+        sampler: HardFirst, numbers: torch.Tensor, errors: torch.Tensor
+    ) -> None:
+        assert errors.shape == numbers.shape
+        assert 0 <= float(errors.min()) <= float(errors.max()) <= 1
+        told.extend(numbers.tolist())
+
+    monkeypatch.setattr(HardFirst, "remember", remember)
     last = train(read_configuration(stored), progress=False)
     assert last.exists()
+    assert len(told) == 8 * 2, "every patch of every step"
+    assert set(told) <= set(range(32))
 
 
 def test_patches_come_back_with_their_numbers(tmp_path: Path) -> None:

@@ -192,3 +192,22 @@ class PatchData(pl.LightningDataModule):
             self._fixed = FixedPatches(self._configuration, self._generator_device())
         batch = self._configuration.optimiser.batch
         return DataLoader(self._fixed, batch_size=batch, collate_fn=stack)
+
+
+class Remembering(pl.Callback):
+    """Tells the data how badly each stored patch of a batch was segmented."""
+
+    def __init__(self, patches: PatchData) -> None:
+        self._patches = patches
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+    ) -> None:
+        """Go by the numbers that batches of stored patches have."""
+        if len(batch) == 3:
+            self._patches.remember(batch[2], outputs["errors"])

@@ -8,7 +8,6 @@ last in memory on the CPU. Not safe to share between threads.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import pytorch_lightning as pl
@@ -53,23 +52,11 @@ def learning_rate_factor(
 
 
 class MetastasisModule(pl.LightningModule):
-    """Trains one network as a configuration says.
+    """Trains one network as a configuration says."""
 
-    Parameters
-    ----------
-    remember : callable
-        Is told the numbers of the patches of a batch, where they have some, and their
-        overlap errors.
-    """
-
-    def __init__(
-        self,
-        configuration: TrainingConfiguration,
-        remember: Callable[[Tensor, Tensor], None] = lambda numbers, errors: None,
-    ) -> None:
+    def __init__(self, configuration: TrainingConfiguration) -> None:
         super().__init__()
         self.configuration = configuration
-        self._remember = remember
         self.network = trainable_network(configuration.network)
         # Group norm keeps channels-last memory on the CPU only; on CUDA it would copy.
         self._layout = (
@@ -88,19 +75,17 @@ class MetastasisModule(pl.LightningModule):
         pair: Tensor = self.network(images)
         return (pair[:, 1:] - pair[:, :1]).float()
 
-    def training_step(self, batch: tuple[Tensor, ...], _: int) -> Tensor:
-        """Compute the loss of a batch; tell how bad each numbered patch is."""
-        images, targets, *numbers = batch
+    def training_step(self, batch: tuple[Tensor, ...], _: int) -> dict[str, Tensor]:
+        """Compute the loss of a batch, and the overlap error of each patch."""
+        images, targets = batch[:2]
         logits = self(images)
         loss = lesion_loss(logits, targets, self.configuration.loss)
-        if numbers:
-            with torch.no_grad():
-                errors = overlap_errors(
-                    torch.sigmoid(logits), targets, self.configuration.loss
-                )
-            self._remember(numbers[0], errors)
         self.log("train/loss", loss, prog_bar=True)
-        return loss
+        with torch.no_grad():
+            errors = overlap_errors(
+                torch.sigmoid(logits), targets, self.configuration.loss
+            )
+        return {"loss": loss, "errors": errors}
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Collect Dice, hits and false marks of a batch."""

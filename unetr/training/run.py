@@ -36,7 +36,7 @@ from pytorch_lightning.loggers import (
 from errors import MetiaError
 from unetr.hardware import keep_memory
 from unetr.training.configuration import TrainingConfiguration
-from unetr.training.data import PatchData
+from unetr.training.data import PatchData, Remembering
 from unetr.training.module import (
     AveragedWeights,
     MetastasisModule,
@@ -123,11 +123,11 @@ def train(
     step = _prepare_folder(configuration, output, resume=resume)
     set_up_torch(configuration)
     pl.seed_everything(configuration.seed + step, workers=True, verbose=False)
-    patches = PatchData(configuration, start_step=step)
-    module = MetastasisModule(configuration, patches.remember)
+    module = MetastasisModule(configuration)
     if configuration.start.weights is not None and step == 0:
         start_from(module.network, read_weights(Path(configuration.start.weights)))
-    trainer = _trainer(configuration, output, step, minutes, progress=progress)
+    patches = PatchData(configuration, start_step=step)
+    trainer = _trainer(configuration, output, step, minutes, patches, progress=progress)
     with warnings.catch_warnings():
         # Resumed amid an endless epoch: the stream starts anew by design.
         warnings.filterwarnings("ignore", ".*mid-epoch.*|.*resumable.*")
@@ -237,6 +237,7 @@ def _trainer(
     output: Path,
     step: int,
     minutes: float | None,
+    patches: PatchData,
     *,
     progress: bool,
 ) -> pl.Trainer:
@@ -264,7 +265,10 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=output,
         logger=_logger(configuration, output, step),
-        callbacks=_callbacks(configuration, output, minutes, progress=progress),
+        callbacks=[
+            Remembering(patches),
+            *_callbacks(configuration, output, minutes, progress=progress),
+        ],
     )
 
 
