@@ -65,9 +65,7 @@ class PatchStream(IterableDataset[Patch]):
         room = max(settings.per_head, settings.pool // count)
         pool: list[Patch] = []
         while True:
-            head = source.make(draw, int(draw.numbers.integers(VALIDATION_STREAM)))
-            fresh = cut_patches(draw, head, configuration.network.img_size, settings)
-            _put(draw, pool, fresh, room)
+            _put(draw, pool, source.training_patches(draw, settings), room)
             for _ in range(settings.per_head * settings.reuse):
                 yield vary(draw, pool[draw.whole(0, len(pool) - 1)], settings)
 
@@ -208,6 +206,6 @@ class Remembering(pl.Callback):
         batch: Any,
         batch_idx: int,
     ) -> None:
-        """Go by the numbers that batches of stored patches have."""
-        if len(batch) == 3:
+        """Only batches of stored patches have numbers, and so errors."""
+        if "errors" in outputs:
             self._patches.remember(batch[2], outputs["errors"])

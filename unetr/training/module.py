@@ -76,16 +76,18 @@ class MetastasisModule(pl.LightningModule):
         return (pair[:, 1:] - pair[:, :1]).float()
 
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> dict[str, Tensor]:
-        """Compute the loss of a batch, and the overlap error of each patch."""
-        images, targets = batch[:2]
+        """Compute the loss, and the overlap error of each patch that has a number."""
+        images, targets, *numbers = batch
         logits = self(images)
         loss = lesion_loss(logits, targets, self.configuration.loss)
         self.log("train/loss", loss, prog_bar=True)
-        with torch.no_grad():
-            errors = overlap_errors(
-                torch.sigmoid(logits), targets, self.configuration.loss
+        answer = {"loss": loss}
+        if numbers:
+            probability = torch.sigmoid(logits.detach())
+            answer["errors"] = overlap_errors(
+                probability, targets, self.configuration.loss
             )
-        return {"loss": loss, "errors": errors}
+        return answer
 
     def validation_step(self, batch: tuple[Tensor, Tensor], _: int) -> None:
         """Collect Dice, hits and false marks of a batch."""

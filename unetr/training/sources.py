@@ -15,6 +15,8 @@ from unetr.configuration import IntensityNormalisation, PreprocessingProfile
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
 from unetr.training.heads import HeadStore, Part
+from unetr.training.parameters import PatchParameters
+from unetr.training.patches import Patch, cut_patches
 from unetr.training.synthetic import CLIP, HeadGenerator, SyntheticHead
 
 if TYPE_CHECKING:
@@ -74,6 +76,11 @@ class HeadSource:
         if self._generator is None:
             raise ValueError("there are no cases for this part")
         return self._generator.make(index)
+
+    def training_patches(self, draw: Draw, parameters: PatchParameters) -> list[Patch]:
+        """Cut the patches of one head, of a number that validation never reaches."""
+        head = self.make(draw, int(draw.numbers.integers(VALIDATION_STREAM)))
+        return cut_patches(draw, head, self._window, parameters)
 
     def _case(self, case: CaseFiles) -> SyntheticHead:
         if case.name not in self._loaded:

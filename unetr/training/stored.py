@@ -22,8 +22,8 @@ from errors import MetiaError
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
 from unetr.training.parameters import PatchParameters
-from unetr.training.patches import Patch, cut_patches, stack, vary
-from unetr.training.sources import VALIDATION_STREAM, HeadSource
+from unetr.training.patches import Patch, stack, vary
+from unetr.training.sources import HeadSource
 from unetr.training.synthetic import CLIP
 
 IMAGE_SCALE = 255 / CLIP[1]
@@ -52,10 +52,7 @@ def store_patches(
     images: list[Tensor] = []
     targets: list[Tensor] = []
     for _ in range(heads):
-        head = source.make(draw, int(draw.numbers.integers(VALIDATION_STREAM)))
-        for image, target in cut_patches(
-            draw, head, configuration.network.img_size, configuration.patches
-        ):
+        for image, target in source.training_patches(draw, configuration.patches):
             images.append(_to_bytes(image, IMAGE_SCALE))
             targets.append(_to_bytes(target, TARGET_SCALE))
     path.parent.mkdir(parents=True, exist_ok=True)
