@@ -215,12 +215,15 @@ def evaluate_case(
     *,
     mirrored: bool = False,
 ) -> tuple[CaseRecord, tuple[str, bytes]]:
-    """Predict one case, compare it with its truth, and draw its worst slice."""
+    """Predict one case, compare it with its truth, and draw its worst slice.
+
+    What is one true lesion, and which specks are none, is as in ``lesionwise``.
+    """
     import numpy as np
 
-    from segmentation.lesions import find_lesions
+    from segmentation.lesions import find_lesions, measure_segments
     from unetr.training.evaluation import CaseRecord, froc_counts
-    from unetr.training.lesionwise import lesionwise
+    from unetr.training.lesionwise import SMALLEST_MM3, lesionwise
 
     began = time.perf_counter()
     probability, refused = _predict(predictor, case.image)
@@ -235,9 +238,14 @@ def evaluate_case(
         minimum_peak=minimum_peak,
     )
     seconds = time.perf_counter() - began
-    true = find_lesions(case.truth, threshold=0.5, minimum_volume_mm3=0.0)
     predicted, truth = found.labels.array > 0, case.truth.array > 0
     result = lesionwise(predicted, truth, case.image.spacing)
+    counted = [
+        lesion.number for lesion in result.lesions if lesion.volume_mm3 > SMALLEST_MM3
+    ]
+    true = measure_segments(
+        case.truth.with_array(result.labels.astype(np.uint16)), numbers=counted
+    )
     matched = _match(true, found)
     touched = set(_numbers_near(truth, np.asarray(found.labels.array)))
     wrong = [
@@ -253,7 +261,8 @@ def evaluate_case(
         lesionwise_hd95_mm=result.hd95_mm,
         froc=froc_counts(
             np.asarray(probability.array, np.float32),
-            np.asarray(true.labels.array, np.int32),
+            result.labels,
+            counted=counted,
             threshold=threshold,
             least_voxels=predictor.minimum_volume_mm3 / case.image.voxel_volume,
         ),

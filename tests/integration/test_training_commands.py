@@ -97,6 +97,26 @@ def test_own_cases_are_evaluated(
     assert abs(found[dice]["value"] - figures[dice]["value"]) < 0.02
 
 
+def test_what_touches_once_dilated_is_one_lesion_and_a_speck_is_none(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "cases"
+    write_ball_case(folder, "a", 8.0)
+    mask = nib.load(folder / "a" / "mask.nii.gz")
+    values = np.asarray(mask.dataobj).copy()
+    cut = int(np.argmax(values.any(axis=(1, 2)))) + 4
+    values[cut] = 0  # the reader left out a slice
+    values[0, 0, 0] = 1  # and clicked somewhere
+    nib.save(nib.Nifti1Image(values, mask.affine), folder / "a" / "mask.nii.gz")
+    command = ["evaluate", "--model-folder", str(MODEL), "--cases", str(folder)]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 0
+    rows = (tmp_path / "out" / "lesions.csv").read_text("utf-8").splitlines()
+    assert len(rows) == 2
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text("utf-8"))
+    assert document["figures"]["sensitivity"]["value"] == 1.0
+    assert document["froc"][0]["sensitivity"] == 1.0
+
+
 def test_what_is_nowhere_certain_can_be_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -182,10 +182,16 @@ def test_froc_counts_fall_with_the_threshold() -> None:
     points = dict(
         zip(
             FROC_THRESHOLDS,
-            froc_counts(probability, labels, threshold=0.5, least_voxels=8),
+            froc_counts(
+                probability, labels, counted=[1, 2], threshold=0.5, least_voxels=8
+            ),
             strict=True,
         )
     )
+    first_only = froc_counts(
+        probability, labels, counted=[1], threshold=0.5, least_voxels=8
+    )
+    assert first_only[FROC_THRESHOLDS.index(0.4)] == (1, 1)
     assert points[0.4] == (2, 1)
     assert points[0.6] == (1, 1)
     assert points[0.7] == (1, 0)

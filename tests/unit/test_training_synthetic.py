@@ -11,6 +11,7 @@ import highdicom as hd
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from errors import MetiaError
 from tests.tiny_heads import make_data, make_pack
@@ -142,6 +143,23 @@ def test_a_painted_lesion_has_its_volume_and_brightness() -> None:
         assert bool((image[target == 0] == 100).all())
     assert np.median(levels) == pytest.approx(200, rel=0.05)
     assert 0.8 < np.median(ratios) < 1.3
+
+
+def test_a_lesion_is_one_body_even_where_it_is_cut() -> None:
+    settings = LesionParameters(median_diameter_mm=18.0, diameter_spread=0.0)
+    # A skull with two narrow spaces beside each other.
+    inside = torch.zeros((64, 64, 64), dtype=torch.bool)
+    inside[:, :, :31] = True
+    inside[:, :, 34:] = True
+    place = torch.zeros_like(inside)
+    place[32, 32, 29] = True
+    for seed in range(40):
+        image = torch.full((64, 64, 64), 100.0)
+        target = torch.zeros_like(image)
+        canvas = Canvas(image, target, inside, inside, [(1.0, place)], 100.0)
+        assert len(paint_lesions(Draw((seed,), CPU), canvas, settings, 1)) == 1
+        assert ndimage.label((target >= 0.5).numpy(), np.ones((3, 3, 3)))[1] == 1
+        assert not bool((target[:, :, 34:] > 0).any())
 
 
 @pytest.mark.parametrize("kind", ["ring", "patchy", "haemorrhagic", "solid"])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,6 +118,7 @@ def froc_counts(
     probability: NDArray[np.float32],
     labels: NDArray[np.int32],
     *,
+    counted: Collection[int],
     threshold: float,
     least_voxels: float,
 ) -> tuple[tuple[int, int], ...]:
@@ -130,6 +131,8 @@ def froc_counts(
     ----------
     probability, labels : ndarray, (slice, row, column)
         Labels number the true lesions.
+    counted : collection of int
+        Those to be found; a mark on another is neither a hit nor false.
     least_voxels : float
         Smaller predicted components are left out, as in the product.
     """
@@ -151,7 +154,7 @@ def froc_counts(
         certain = np.zeros(count + 1, bool)
         certain[components[probability >= least_peak]] = True
         kept = large & certain
-        hits = np.unique(nearest[kept[touched]])
+        hits = np.intersect1d(nearest[kept[touched]], list(counted))
         matched = np.unique(touched[kept[touched]])
         points.append((len(hits), int(kept.sum()) - len(matched)))
     return tuple(points)

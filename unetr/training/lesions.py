@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy import ndimage
 from torch import Tensor
 
 from unetr.training.enhancement import pick_voxels
@@ -126,7 +127,7 @@ def _paint_one(
 ) -> PaintedLesion | None:
     radius = diameter / 2
     oedema = draw.chance(parameters.oedema_share) and diameter > 5
-    reach = math.ceil(radius * (2.4 if oedema else 1.6) + 4)
+    reach = math.ceil(radius * (2.4 if oedema else 2.2) + 4)
     middle = np.round(centre).astype(int)
     box = tuple(
         slice(max(0, int(place) - reach), min(size, int(place) + reach + 1))
@@ -135,6 +136,7 @@ def _paint_one(
     distance = _distance(draw, canvas.image[box], box, centre, radius)
     softness = draw.uniform(0.5, 1.1)
     share = (0.5 - distance / (2 * softness)).clamp(0, 1) * canvas.inside[box]
+    share = _largest_body(share)
     if float(share.sum()) < LEAST_VOLUME_MM3:
         return None
     faint = draw.chance(parameters.faint_share)
@@ -171,7 +173,17 @@ def _distance(
     scaled = squared.sqrt()
     uneven = draw.uniform(0, 0.28 if radius > 3 else 0.12)
     bumps = draw.smooth(part.shape, max(radius * 0.7, 2.0))
-    return (scaled * (1 + uneven * bumps) - 1) * radius
+    return (scaled * torch.exp(uneven * bumps.clamp(-2, 2)) - 1) * radius
+
+
+def _largest_body(share: Tensor) -> Tensor:
+    """Leave out islets: a skull or a bump may cut a lesion into bodies."""
+    bodies, count = ndimage.label((share > 0).cpu().numpy(), np.ones((3, 3, 3)))
+    if count < 2:
+        return share
+    amounts = np.bincount(bodies.ravel(), share.cpu().numpy().ravel())
+    amounts[0] = 0
+    return share * torch.from_numpy(bodies == amounts.argmax()).to(share.device)
 
 
 def _inside(
