@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from unetr.files import written_whole
 
 SUFFIX = ".converted"
 KEPT = 6
@@ -70,22 +71,13 @@ def read(path: Path) -> Converted | None:
 
 def write(path: Path, entry: Converted) -> None:
     """Write an entry whole, and let go of those that were not used for longest."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     digest = hashlib.sha256(entry.graph)
     digest.update(entry.constants)
     facts = {"graph_bytes": len(entry.graph), "sha256": digest.hexdigest()}
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as stream:
-        unfinished = Path(stream.name)
-        try:
-            stream.write(json.dumps(facts).encode() + b"\n")
-            stream.write(entry.graph)
-            stream.write(entry.constants)
-            stream.flush()
-            os.fsync(stream.fileno())
-            unfinished.replace(path)
-        except OSError:
-            unfinished.unlink(missing_ok=True)
-            raise
+    with written_whole(path) as stream:
+        stream.write(json.dumps(facts).encode() + b"\n")
+        stream.write(entry.graph)
+        stream.write(entry.constants)
     _let_go(path)
 
 

@@ -10,11 +10,8 @@ those are the same. One measurement at a time.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -32,6 +29,7 @@ from unetr.engines.engine import (
     Precision,
 )
 from unetr.engines.selection import engine_names, make_engine
+from unetr.files import written_whole
 from unetr.hardware import describe_machine
 from unetr.windows import run_windows, window_places
 
@@ -246,20 +244,8 @@ def keep(path: Path, tuning: Tuning) -> None:
         Where the folder cannot be written to.
     """
     document = {"format": _FORMAT, **asdict(tuning)}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", dir=path.parent, delete=False
-    ) as stream:
-        unfinished = Path(stream.name)
-        try:
-            json.dump(document, stream, indent=2)
-            stream.flush()
-            os.fsync(stream.fileno())
-            unfinished.replace(path)
-        except OSError:
-            with suppress(OSError):
-                unfinished.unlink()
-            raise
+    with written_whole(path) as stream:
+        stream.write(json.dumps(document, indent=2).encode())
 
 
 def read_tuning(path: Path) -> Tuning | None:
