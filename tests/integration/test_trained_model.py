@@ -22,7 +22,7 @@ def trained() -> Predictor:
 
 
 @pytest.mark.parametrize("visit", [1, 2])
-def test_every_lesion_of_the_sample_patient_is_outlined(
+def test_every_lesion_of_the_sample_patient_is_outlined_and_little_else(
     trained: Predictor, visit: int
 ) -> None:
     head = draw_sample_visit(visit, only_post_contrast=True).post_contrast
@@ -37,8 +37,11 @@ def test_every_lesion_of_the_sample_patient_is_outlined(
             minimum_peak=trained.minimum_peak,
         ).labels.array
     )
+    false = set(np.unique(found)) - set(np.unique(found[head.labels > 0]))
+    assert len(false - {0}) <= 1
     for lesion in head.lesions:
         true = head.labels == lesion.number
         marks = np.isin(found, np.unique(found[true & (found > 0)]))
         dice = 2 * (marks & true).sum() / (marks.sum() + true.sum())
-        assert dice > 0.75, f"lesion of {lesion.longest_diameter_mm:.1f} mm: {dice:.2f}"
+        # 0.75 for the smallest, of 32 voxels: one more or less must not decide.
+        assert dice > 0.7, f"lesion of {lesion.longest_diameter_mm:.1f} mm: {dice:.2f}"
