@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from segmentation.models.predictor import Predictor
     from segmentation.models.registry import ModelFolder
     from unetr.training.evaluation import CaseRecord, LesionRecord
+    from unetr.training.lesionwise import LesionwiseResult
 
 GREY_LEVELS = 500.0
 """Of the brain's median in synthetic images, which scanners write as whole numbers."""
@@ -246,7 +247,7 @@ def evaluate_case(
     true = measure_segments(
         case.truth.with_array(result.labels.astype(np.uint16)), numbers=counted
     )
-    matched = _match(true, found)
+    matched = _match(true, found, result)
     touched = set(_numbers_near(truth, np.asarray(found.labels.array)))
     wrong = [
         lesion.longest_diameter_mm
@@ -301,21 +302,21 @@ def _mirror(image: hd.Volume) -> hd.Volume:
     return image.with_array(np.flip(image.array, axis))
 
 
-def _match(true: LesionMap, found: LesionMap) -> list[LesionRecord]:
+def _match(
+    true: LesionMap, found: LesionMap, result: LesionwiseResult
+) -> list[LesionRecord]:
     """Compare every true lesion with the predicted ones that touch it."""
     import numpy as np
 
     from unetr.training.evaluation import LesionRecord
-    from unetr.training.lesionwise import WORST_DISTANCE_MM, dice, hausdorff_95
 
     labels = np.asarray(found.labels.array)
     by_number = {lesion.number: lesion for lesion in found.lesions}
+    judged = {lesion.number: lesion for lesion in result.lesions}
     records = []
     for lesion in true.lesions:
         own = np.asarray(true.labels.array) == lesion.number
-        numbers = _numbers_near(own, labels)
-        mine = np.isin(labels, numbers) & (labels > 0)
-        parts = [by_number[number] for number in numbers]
+        parts = [by_number[number] for number in _numbers_near(own, labels)]
         records.append(
             LesionRecord(
                 diameter_mm=lesion.longest_diameter_mm,
@@ -324,12 +325,8 @@ def _match(true: LesionMap, found: LesionMap) -> list[LesionRecord]:
                     max(part.longest_diameter_mm for part in parts) if parts else None
                 ),
                 found_volume_ml=sum(p.volume_ml for p in parts) if parts else None,
-                dice=dice(mine, own) if parts else 0.0,
-                hd95_mm=(
-                    hausdorff_95(mine, own, true.labels.spacing)
-                    if parts
-                    else WORST_DISTANCE_MM
-                ),
+                dice=judged[lesion.number].dice,
+                hd95_mm=judged[lesion.number].hd95_mm,
             )
         )
     return records

@@ -43,5 +43,6 @@ def test_every_lesion_of_the_sample_patient_is_outlined_and_little_else(
         true = head.labels == lesion.number
         marks = np.isin(found, np.unique(found[true & (found > 0)]))
         dice = 2 * (marks & true).sum() / (marks.sum() + true.sum())
-        # 0.75 for the smallest, of 32 voxels: one more or less must not decide.
-        assert dice > 0.7, f"lesion of {lesion.longest_diameter_mm:.1f} mm: {dice:.2f}"
+        # The smallest has 32 voxels and 0.75: one more or less must not decide.
+        least = 0.75 if lesion.longest_diameter_mm >= 5 else 0.7
+        assert dice > least, f"{lesion.longest_diameter_mm:.1f} mm: {dice:.2f}"
