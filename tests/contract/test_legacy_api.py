@@ -25,8 +25,8 @@ from db.reviews import review_result
 from db.studies import Patient
 from errors import MetiaError
 from orthanc.dicomweb import encode_part10
-from segmentation.jobs import Fence, JobQueue
-from segmentation.legacy import waiting
+from segmentation.jobs import Fence, Job, JobQueue
+from segmentation.legacy import routes, waiting
 from tests.fake_archive import FakeArchive
 from tests.reader_edits import Desk, make_desk
 from tests.security.application import Application, Browser
@@ -437,14 +437,23 @@ def test_a_failed_job_is_told(small_desk: Desk, code: str, status: int) -> None:
     assert "It is so." in answer[1]["error"]
 
 
-def test_two_presses_are_one_job_and_one_set_of_outlines(small_desk: Desk) -> None:
+def test_two_presses_are_one_job_and_one_set_of_outlines(
+    small_desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
     study, answers = small_desk.result["study_uid"], []
+    both_wait = threading.Barrier(3)
+
+    def wait_together(queue: JobQueue, job_id: str, limit_s: float) -> Job | None:
+        both_wait.wait(60)
+        return waiting.wait_for_end(queue, job_id, limit_s)
+
+    monkeypatch.setattr(routes, "wait_for_end", wait_together)
     press = lambda: answers.append(OldFront(small_desk).segment(study))  # noqa: E731
     threads = [threading.Thread(target=press) for _ in range(2)]
     small_desk.application.make_user("annotator")
     for thread in threads:
         thread.start()
-    time.sleep(0.3)
+    both_wait.wait(60)
     with worker(small_desk):
         for thread in threads:
             thread.join()
