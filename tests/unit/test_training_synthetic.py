@@ -31,6 +31,7 @@ from unetr.training.sheet import write_sheet
 from unetr.training.sources import PROFILE
 from unetr.training.synthetic import HeadGenerator, head_of
 from unetr.training.vessels import Strokes, paint
+from unetr.training.visibility import find_unseen
 
 CPU = torch.device("cpu")
 
@@ -106,6 +107,43 @@ def test_real_heads_keep_their_tumour_as_truth(pack: Path) -> None:
     assert head.source == "real"
     assert not head.lesions
     assert float(head.target.sum()) == pytest.approx(64, rel=0.1)
+
+
+@pytest.mark.parametrize(
+    ("radius", "level", "core", "seen"),
+    [
+        (2, 1.9, None, True),
+        (2, 1.1, None, False),  # a fifth of this noise, in 33 voxels
+        (2, 1.0, None, False),
+        (9, 1.15, None, True),  # fainter than the noise, but large
+        (9, 1.6, 0.4, True),  # a thin wall around necrosis
+        (9, 0.6, None, False),  # blood only
+    ],
+)
+def test_what_the_image_does_not_show_is_no_truth(
+    radius: int, level: float, core: float | None, seen: bool
+) -> None:
+    places = torch.stack(torch.meshgrid(*[torch.arange(40.0) - 20] * 3, indexing="ij"))
+    distance = places.square().sum(0).sqrt()
+    target = (radius + 0.5 - distance).clamp(0, 1)
+    image = 1 + target * (level - 1)
+    if core is not None:
+        image[distance < radius - 2] = core
+    image += 0.2 * torch.randn(image.shape, generator=torch.Generator().manual_seed(1))
+    unseen = find_unseen(image, target)
+    assert torch.equal(unseen, (target > 0) & (not seen))
+    # What a reader has marked stays.
+    assert not bool(find_unseen(image, target, target).any())
+
+
+def test_lesions_that_do_not_show_are_neither_taught_nor_listed(pack: Path) -> None:
+    as_white_matter = {"level": [1.0, 1.0], "faint_share": 0.0, "oedema_share": 0.0}
+    many = {"none_share": 0.0, "count_decay": 0.05}
+    for settings, shown in ((many | as_white_matter, 0), (many, 1)):
+        maker = generator(pack, background_share=0.0, lesions=settings)
+        heads = [maker.make(index) for index in range(4)]
+        assert (sum(len(head.lesions) for head in heads) > 5) == bool(shown)
+        assert all(bool(head.target.any()) == bool(head.lesions) for head in heads)
 
 
 def test_sizes_are_skewed_to_small() -> None:
@@ -197,7 +235,9 @@ def test_lesions_prefer_the_back_of_the_brain(pack: Path) -> None:
                 "front_weight": weight,
                 "cerebellum_share": 0,
                 "none_share": 0,
-                "median_diameter_mm": 2,
+                "median_diameter_mm": 3,
+                "level": (2.5, 2.6),
+                "faint_share": 0,
                 "diameter_spread": 0,
                 "count_decay": 0.05,
             },

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -32,6 +33,7 @@ from unetr.training.lesions import (
     paint_lesions,
 )
 from unetr.training.parameters import LesionParameters, SyntheticParameters
+from unetr.training.visibility import find_unseen
 
 CLIP = (0.0, 5.0)
 """Of images in units of the brain's median; part of the profile of exported models."""
@@ -53,10 +55,12 @@ class SyntheticHead:
     image : Tensor, float32
         In units of the brain's median, clipped to ``CLIP``.
     target : Tensor, float32
-        Share of each voxel that is lesion, 0 to 1.
+        Share of each voxel that is lesion, 0 to 1; 0 where a lesion was painted that
+        the finished image does not show.
     inside : Tensor of bool
         The inside of the skull, roughly.
     lesions : tuple of PaintedLesion
+        Those that the image shows.
     source : str
         Name of the head it was made from.
     look_alikes : tuple of Place
@@ -153,7 +157,11 @@ class HeadGenerator:
         image = acquire(
             draw, anatomy.image, anatomy.intracranial, self.parameters.acquisition
         )
-        made = _finish(image, target, anatomy.intracranial, lesions, head.name, places)
+        made = _finish(
+            SyntheticHead(
+                image, target, anatomy.intracranial, tuple(lesions), head.name, places
+            )
+        )
         if draw.chance(self.parameters.acquisition.slab_share):
             made = _cut_slab(draw, made)
         return made
@@ -163,19 +171,19 @@ class HeadGenerator:
         if not isinstance(known, _Background):
             known = _prepare_background(self.store.load(head), self.device)
             self._cache[head.name] = known
-        image, target = known.image.clone(), known.lesions.clone()
-        inside = known.inside
+        image, read, inside = known.image.clone(), known.lesions, known.inside
         if draw.chance(0.5):
-            image, target, inside = image.flip(2), target.flip(2), inside.flip(2)
+            image, read, inside = image.flip(2), read.flip(2), inside.flip(2)
+        target = read.clone()
         brain = inside & (target < 0.01)
         brain = brain & (image > 0.7 * known.reference)
         brain = brain & (image < 1.25 * known.reference)
         settings = self.parameters.lesions
         canvas = Canvas(image, target, inside, brain, [(1.0, brain)], known.reference)
         count = draw_count(draw, settings)
-        lesions = paint_lesions(draw, canvas, settings, count)
+        lesions = tuple(paint_lesions(draw, canvas, settings, count))
         image = acquire_again(draw, image, self.parameters.acquisition)
-        return _finish(image, target, inside, lesions, head.name)
+        return _finish(SyntheticHead(image, target, inside, lesions, head.name), read)
 
 
 def _choose(draw: Draw, heads: Sequence[PackedHead]) -> PackedHead:
@@ -221,16 +229,21 @@ def _parted(
     ]
 
 
-def _finish(
-    image: Tensor,
-    target: Tensor,
-    inside: Tensor,
-    lesions: Sequence[PaintedLesion],
-    source: str,
-    look_alikes: tuple[Place, ...] = (),
-) -> SyntheticHead:
-    image = normalise(image)
-    return SyntheticHead(image, target, inside, tuple(lesions), source, look_alikes)
+def _finish(head: SyntheticHead, read: Tensor | None = None) -> SyntheticHead:
+    """Divide by the brain's median, and take back the lesions that do not show."""
+    image = normalise(head.image)
+    unseen = find_unseen(image, head.target, read)
+
+    def shows(lesion: PaintedLesion) -> bool:
+        voxel = np.clip(np.round(lesion.centre), 0, np.array(unseen.shape) - 1)
+        return not unseen[tuple(voxel.astype(int))]
+
+    return replace(
+        head,
+        image=image,
+        target=head.target.masked_fill(unseen, 0),
+        lesions=tuple(lesion for lesion in head.lesions if shows(lesion)),
+    )
 
 
 def _cut_slab(draw: Draw, head: SyntheticHead) -> SyntheticHead:
