@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -122,6 +123,23 @@ def until(done: Callable[[], bool], timeout_s: float) -> None:
     pytest.fail(f"not within {timeout_s} s")
 
 
+def segment(
+    client: httpx.Client, study_uid: str, model: str | None = None
+) -> dict[str, Any]:
+    """Press the button, wait for the end, and give the result of that model."""
+    wish = {"study_uid": study_uid} | ({"model": model} if model else {})
+    job = client.post("/api/v1/jobs", json=wish).json()
+
+    def state() -> str:
+        return str(client.get(f"/api/v1/jobs/{job['id']}").json()["state"])
+
+    until(lambda: state() not in {"queued", "running"}, 300)
+    assert state() == "succeeded"
+    results = client.get(f"/api/v1/studies/{study_uid}/results").json()["results"]
+    (result,) = (one for one in results if model in (None, one["model"]["name"]))
+    return dict(result)
+
+
 def _health(compose: Compose, service: str) -> str:
     state = compose.inspect(service)["State"]
     assert isinstance(state, dict)
@@ -141,14 +159,7 @@ def test_button_to_segmentation_on_the_sample(client: httpx.Client) -> None:
     until(lambda: len(studies()) == 3, 240)
     study_uid = studies()[0]["0020000D"]["Value"][0]
     until(lambda: client.get("/readyz").status_code == 200, 120)
-    job = client.post("/api/v1/jobs", json={"study_uid": study_uid}).json()
-
-    def state() -> str:
-        return str(client.get(f"/api/v1/jobs/{job['id']}").json()["state"])
-
-    until(lambda: state() not in {"queued", "running"}, 240)
-    assert state() == "succeeded"
-    (result,) = client.get(f"/api/v1/studies/{study_uid}/results").json()["results"]
+    result = segment(client, study_uid)
     assert result["lesion_count"] in (7, 8)  # of whichever visit comes first
     series = result["segmentation"]["series_uid"]
     stored = client.get(f"/dicom-web/studies/{study_uid}/series/{series}/instances")
@@ -183,16 +194,7 @@ def test_three_visits_line_up_to_response_and_progression(
 
 def test_the_trained_model_runs_in_its_container(client: httpx.Client) -> None:
     study_uid = client.get("/dicom-web/studies").json()[0]["0020000D"]["Value"][0]
-    wish = {"study_uid": study_uid, "model": "unetr-brain-metastases"}
-    job = client.post("/api/v1/jobs", json=wish).json()
-
-    def state() -> str:
-        return str(client.get(f"/api/v1/jobs/{job['id']}").json()["state"])
-
-    until(lambda: state() not in {"queued", "running"}, 300)
-    assert state() == "succeeded"
-    results = client.get(f"/api/v1/studies/{study_uid}/results").json()["results"]
-    (result,) = (one for one in results if one["model"]["name"] == wish["model"])
+    result = segment(client, study_uid, "unetr-brain-metastases")
     assert result["lesion_count"] >= 7
 
 

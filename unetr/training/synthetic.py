@@ -232,7 +232,7 @@ def _parted(
 def _finish(head: SyntheticHead, read: Tensor | None = None) -> SyntheticHead:
     """Divide by the brain's median, and take back the lesions that do not show."""
     image = normalise(head.image)
-    unseen = find_unseen(image, head.target, read)
+    unseen = find_unseen(image, head.target, head.inside, read)
 
     def shows(lesion: PaintedLesion) -> bool:
         voxel = np.clip(np.round(lesion.centre), 0, np.array(unseen.shape) - 1)

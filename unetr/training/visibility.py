@@ -3,8 +3,9 @@
 Thick slices, noise and a faint level can leave of a small lesion what no reader would
 mark, so it must be neither taught nor asked for as one. A lesion counts as seen by the
 criterion of Rose (J Opt Soc Am 38:196, 1948): its contrast times the root of its volume
-in voxels is at least five times the spread of what surrounds it, be that noise or
-texture. Volumes are (slice, row, column), 1 mm. Pure.
+in voxels is at least five times the spread of what surrounds it within the skull, be
+that noise or texture. What is darker than its surroundings does not enhance and counts
+as unseen. Volumes are (slice, row, column), 1 mm. Pure.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ _Array = np.ndarray[tuple[int, ...], np.dtype[np.float32]]
 _Mask = np.ndarray[tuple[int, ...], np.dtype[np.bool_]]
 
 
-def find_unseen(image: Tensor, target: Tensor, read: Tensor | None = None) -> Tensor:
+def find_unseen(
+    image: Tensor, target: Tensor, inside: Tensor, read: Tensor | None = None
+) -> Tensor:
     """Mark the bodies of a target that its image does not show.
 
     Parameters
@@ -36,6 +39,8 @@ def find_unseen(image: Tensor, target: Tensor, read: Tensor | None = None) -> Te
         In units of the brain's median.
     target : Tensor
         Share of each voxel that is lesion, 0 to 1.
+    inside : Tensor of bool
+        The inside of the skull: the scalp's fat hides no lesion beside it.
     read : Tensor or None
         Lesions that people have marked; what touches them is seen.
 
@@ -43,7 +48,7 @@ def find_unseen(image: Tensor, target: Tensor, read: Tensor | None = None) -> Te
     -------
     Tensor of bool
     """
-    values, share = image.cpu().numpy(), target.cpu().numpy()
+    values, share, brain = (it.cpu().numpy() for it in (image, target, inside))
     known = None if read is None else read.cpu().numpy() > 0
     bodies, _ = ndimage.label(share > 0, _ALL_NEIGHBOURS)
     unseen = np.zeros(share.shape, bool)
@@ -52,17 +57,20 @@ def find_unseen(image: Tensor, target: Tensor, read: Tensor | None = None) -> Te
         own = bodies[box] == number
         if known is not None and bool((known[box] & own).any()):
             continue
-        if _detectability(values[box], share[box], own) < LEAST_DETECTABILITY:
+        if (
+            _detectability(values[box], share[box], brain[box], own)
+            < LEAST_DETECTABILITY
+        ):
             unseen[box] |= own
     return torch.from_numpy(unseen).to(target.device)
 
 
-def _detectability(image: _Array, share: _Array, own: _Mask) -> float:
+def _detectability(image: _Array, share: _Array, inside: _Mask, own: _Mask) -> float:
     """Compare the brighter part of the wall with the brighter part around it."""
     lesion = own & (share >= 0.5 * share[own].max())
     wall = lesion & ~ndimage.binary_erosion(lesion, iterations=WALL_MM)
     around = ndimage.binary_dilation(own, _ALL_NEIGHBOURS, iterations=SHELL_MM)
-    around &= share == 0
+    around &= inside & (share == 0)
     if not around.any():
         return np.inf
     low, high = np.percentile(image[around], [25, 75])
