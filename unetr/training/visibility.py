@@ -16,6 +16,7 @@ from scipy import ndimage
 from torch import Tensor
 
 LEAST_DETECTABILITY = 5.0
+"""Rose's: what reaches it is recognised reliably."""
 SHELL_MM = 4
 """Width of what surrounds a lesion."""
 WALL_MM = 2
@@ -57,10 +58,8 @@ def find_unseen(
         own = bodies[box] == number
         if known is not None and bool((known[box] & own).any()):
             continue
-        if (
-            _detectability(values[box], share[box], brain[box], own)
-            < LEAST_DETECTABILITY
-        ):
+        index = _detectability(values[box], share[box], brain[box], own)
+        if index < LEAST_DETECTABILITY:
             unseen[box] |= own
     return torch.from_numpy(unseen).to(target.device)
 
