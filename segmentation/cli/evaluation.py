@@ -35,11 +35,15 @@ WORST_CASES = 8
 
 @dataclass(frozen=True)
 class EvaluationCase:
-    """An image with its truth on the same grid."""
+    """An image with its truth on the same grid.
+
+    Lesions of the truth that touch what is above 0 in `passed_over` are not asked for.
+    """
 
     name: str
     image: hd.Volume
     truth: hd.Volume
+    passed_over: hd.Volume | None = None
 
 
 @click.command()
@@ -120,7 +124,7 @@ def evaluate(
     level = threshold or predictor.threshold
     least_peak = predictor.minimum_peak if peak is None else peak
     if heads is not None:
-        source = f"{count} synthetic heads, part {part}, seed {seed}"
+        source = f"{count} synthetic heads, part {part}, seed {seed}, painted lesions"
         cases = _synthetic(heads, part, count, seed)
     else:
         assert cases_folder is not None  # noqa: S101 - checked above
@@ -192,7 +196,12 @@ def _synthetic(
             coordinate_system=hd.CoordinateSystemNames.PATIENT,
         )
         truth = image.with_array((head.target.numpy() >= 0.5).astype(np.float32))
-        yield EvaluationCase(f"{index:03d} {head.source}", image, truth)
+        # A real tumour comes again with every image of its head; it counts once, with
+        # the real images (benchmarks.real_images).
+        read = None
+        if head.read is not None:
+            read = image.with_array((head.read.numpy() >= 0.5).astype(np.float32))
+        yield EvaluationCase(f"{index:03d} {head.source}", image, truth, read)
 
 
 def _own(folder: Path) -> Iterator[EvaluationCase]:
@@ -218,13 +227,13 @@ def evaluate_case(
 ) -> tuple[CaseRecord, tuple[str, bytes]]:
     """Predict one case, compare it with its truth, and draw its worst slice.
 
-    What is one true lesion, and which specks are none, is as in ``lesionwise``.
+    What is one true lesion, and which are not counted, is as in ``lesionwise``.
     """
     import numpy as np
 
     from segmentation.lesions import find_lesions, measure_segments
     from unetr.training.evaluation import CaseRecord, froc_counts
-    from unetr.training.lesionwise import SMALLEST_MM3, lesionwise
+    from unetr.training.lesionwise import lesionwise
 
     began = time.perf_counter()
     probability, refused = _predict(predictor, case.image)
@@ -240,10 +249,9 @@ def evaluate_case(
     )
     seconds = time.perf_counter() - began
     predicted, truth = found.labels.array > 0, case.truth.array > 0
-    result = lesionwise(predicted, truth, case.image.spacing)
-    counted = [
-        lesion.number for lesion in result.lesions if lesion.volume_mm3 > SMALLEST_MM3
-    ]
+    unasked = None if case.passed_over is None else case.passed_over.array > 0
+    result = lesionwise(predicted, truth, case.image.spacing, unasked)
+    counted = [lesion.number for lesion in result.lesions if lesion.counted]
     true = measure_segments(
         case.truth.with_array(result.labels.astype(np.uint16)), numbers=counted
     )

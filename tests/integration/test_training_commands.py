@@ -13,8 +13,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segmentation.cli.evaluation import EvaluationCase, evaluate_case
 from segmentation.cli.main import main
 from segmentation.models.predictor import Prediction
+from segmentation.models.registry import ModelFolder, load_predictor
 from segmentation.models.threshold import ThresholdPredictor
 from tests.ball_head import make_ball_head
 from tests.tiny_heads import make_data, make_pack, tiny_configuration
@@ -115,6 +117,20 @@ def test_what_touches_once_dilated_is_one_lesion_and_a_speck_is_none(
     document = json.loads((tmp_path / "out" / "evaluation.json").read_text("utf-8"))
     assert document["figures"]["sensitivity"]["value"] == 1.0
     assert document["froc"][0]["sensitivity"] == 1.0
+
+
+def test_a_tumour_of_the_real_head_is_passed_over() -> None:
+    head = make_ball_head(balls=(((12.0, -8.0, 5.0), 8.0),))
+    truth = head.with_array((head.array > 800).astype(np.float32))
+    case = EvaluationCase("a", head, truth)
+    predictor = load_predictor(ModelFolder.open(MODEL))
+    asked, _ = evaluate_case(predictor, case, 0.5, 0.0)
+    assert [lesion.found for lesion in asked.lesions] == [True]
+    known = replace(case, passed_over=case.truth)
+    record, _ = evaluate_case(predictor, known, 0.5, 0.0)
+    assert not record.lesions
+    assert not record.false_positive_diameters_mm
+    assert set(record.froc) == {(0, 0)}
 
 
 def test_what_is_nowhere_certain_can_be_left_out(

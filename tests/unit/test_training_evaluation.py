@@ -81,6 +81,16 @@ def test_true_lesions_of_two_voxels_are_skipped_but_not_their_prediction() -> No
     assert lesionwise(cube((3, 3, 3)), truth, UNIT).dice == pytest.approx(0.5)
 
 
+def test_a_lesion_passed_over_is_neither_missed_nor_found() -> None:
+    truth = cube((3, 3, 3), (20, 20, 20))
+    known = cube((20, 20, 20), edge=1)  # a part of the second
+    missed = lesionwise(cube((20, 20, 20)), truth, UNIT, known)
+    assert [lesion.counted for lesion in missed.lesions] == [True, False]
+    assert missed.dice == 0.0
+    assert not missed.false_positives
+    assert lesionwise(cube((3, 3, 3)), truth, UNIT, known).dice == 1.0
+
+
 def test_lesions_two_voxels_apart_are_one() -> None:
     near = cube((3, 3, 3), (3, 3, 9))  # two empty voxels between
     far = cube((3, 3, 3), (3, 3, 10))

@@ -107,6 +107,18 @@ def test_real_heads_keep_their_tumour_as_truth(pack: Path) -> None:
     assert head.source == "real"
     assert not head.lesions
     assert float(head.target.sum()) == pytest.approx(64, rel=0.1)
+    assert head.read is not None
+    assert torch.equal(head.read, head.target)
+
+
+def test_what_was_painted_is_told_from_what_a_reader_marked(pack: Path) -> None:
+    lesions = {"none_share": 0.0, "level": (2.5, 2.6), "faint_share": 0.0}
+    head = generator(pack, background_share=1.0, lesions=lesions).make(0)
+    assert head.lesions
+    assert head.read is not None
+    assert float(head.read.sum()) == pytest.approx(64, rel=0.1)
+    assert float(head.target.sum()) > float(head.read.sum()) + 8
+    assert generator(pack, background_share=0.0).make(0).read is None
 
 
 @pytest.mark.parametrize(

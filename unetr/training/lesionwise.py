@@ -36,11 +36,15 @@ class TrueLesion:
     ----------
     number : int
         Value in ``LesionwiseResult.labels``.
+    counted : bool
+        Whether it is asked for: larger than ``SMALLEST_MM3`` and not passed over. To
+        mark one that is not is neither right nor wrong.
     predicted : tuple of int
         Numbers of the predicted components that belong to it; none: it was missed.
     """
 
     number: int
+    counted: bool
     volume_mm3: float
     predicted: tuple[int, ...]
     dice: float
@@ -54,14 +58,14 @@ class LesionwiseResult:
     Attributes
     ----------
     lesions : tuple of TrueLesion
-        All, the skipped ones too.
+        All, those not counted too.
     false_positives : tuple of int
         Numbers of predicted components that belong to no lesion.
     labels, predicted_labels : ndarray of int
         Numbered components.
     dice, hd95_mm : float
-        Means over lesions above ``SMALLEST_MM3`` and false positives; 1 and 0 where
-        there is nothing and nothing was predicted.
+        Means over counted lesions and false positives; 1 and 0 where there is nothing
+        and nothing was predicted.
     """
 
     lesions: tuple[TrueLesion, ...]
@@ -73,10 +77,18 @@ class LesionwiseResult:
 
 
 def lesionwise(
-    predicted: Mask, truth: Mask, spacing_mm: Sequence[float]
+    predicted: Mask,
+    truth: Mask,
+    spacing_mm: Sequence[float],
+    passed_over: Mask | None = None,
 ) -> LesionwiseResult:
-    """Compare one predicted mask with the truth."""
+    """Compare one predicted mask with the truth.
+
+    A lesion of the truth that has a voxel of `passed_over` is not counted; that is
+    MetIA's, not in the published code.
+    """
     labels = _true_labels(truth)
+    unasked = () if passed_over is None else np.unique(labels[passed_over])
     found, _ = ndimage.label(predicted, _NEIGHBOURS_26)
     voxel_mm3 = float(np.prod(spacing_mm))
     lesions: list[TrueLesion] = []
@@ -87,11 +99,13 @@ def lesionwise(
         touching = np.unique(found[_grown(box)][near])
         components = tuple(int(item) for item in touching if item)
         used.update(components)
+        volume_mm3 = float(own.sum()) * voxel_mm3
         mine = np.isin(found, components) if components else np.zeros_like(own)
         lesions.append(
             TrueLesion(
                 number=number,
-                volume_mm3=float(own.sum()) * voxel_mm3,
+                counted=volume_mm3 > SMALLEST_MM3 and number not in unasked,
+                volume_mm3=volume_mm3,
                 predicted=components,
                 dice=dice(mine, own) if components else 0.0,
                 hd95_mm=(
@@ -102,7 +116,7 @@ def lesionwise(
             )
         )
     wrong = tuple(sorted(set(range(1, int(found.max(initial=0)) + 1)) - used))
-    counted = [lesion for lesion in lesions if lesion.volume_mm3 > SMALLEST_MM3]
+    counted = [lesion for lesion in lesions if lesion.counted]
     count = len(counted) + len(wrong)
     scores = sum(lesion.dice for lesion in counted)
     distances = sum(lesion.hd95_mm for lesion in counted)

@@ -65,6 +65,8 @@ class SyntheticHead:
         Name of the head it was made from.
     look_alikes : tuple of Place
         Where things enhance that only their surroundings tell from a lesion.
+    read : Tensor or None
+        The part of `target` that was not painted: what a reader marked in a real image.
     """
 
     image: Tensor
@@ -73,6 +75,7 @@ class SyntheticHead:
     lesions: tuple[PaintedLesion, ...]
     source: str
     look_alikes: tuple[Place, ...] = ()
+    read: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -183,7 +186,9 @@ class HeadGenerator:
         count = draw_count(draw, settings)
         lesions = tuple(paint_lesions(draw, canvas, settings, count))
         image = acquire_again(draw, image, self.parameters.acquisition)
-        return _finish(SyntheticHead(image, target, inside, lesions, head.name), read)
+        return _finish(
+            SyntheticHead(image, target, inside, lesions, head.name, read=read)
+        )
 
 
 def _choose(draw: Draw, heads: Sequence[PackedHead]) -> PackedHead:
@@ -229,10 +234,10 @@ def _parted(
     ]
 
 
-def _finish(head: SyntheticHead, read: Tensor | None = None) -> SyntheticHead:
+def _finish(head: SyntheticHead) -> SyntheticHead:
     """Divide by the brain's median, and take back the lesions that do not show."""
     image = normalise(head.image)
-    unseen = find_unseen(image, head.target, head.inside, read)
+    unseen = find_unseen(image, head.target, head.inside, head.read)
 
     def shows(lesion: PaintedLesion) -> bool:
         voxel = np.clip(np.round(lesion.centre), 0, np.array(unseen.shape) - 1)
