@@ -215,6 +215,26 @@ def test_a_lesion_is_one_body_even_where_it_is_cut() -> None:
         assert not bool((target[:, :, 34:] > 0).any())
 
 
+def test_oedema_ends_softly() -> None:
+    settings = LesionParameters(
+        median_diameter_mm=7.0, diameter_spread=0.0, oedema_share=1.0
+    )
+    inside = torch.ones((64, 64, 64), dtype=torch.bool)
+    place = torch.zeros_like(inside)
+    place[32, 32, 32] = True
+    for seed in range(30):
+        image = torch.full((64, 64, 64), 100.0)
+        target = torch.zeros_like(image)
+        canvas = Canvas(image, target, inside, inside, [(1.0, place)], 100.0)
+        paint_lesions(Draw((seed,), CPU), canvas, settings, 1)
+        far = ~ndimage.binary_dilation((target > 0).numpy(), iterations=3)
+        assert float(image[torch.from_numpy(far)].min()) < 99.5
+        for axis in range(3):
+            steps = np.abs(np.diff(image.numpy(), axis=axis))
+            both = np.delete(far, 0, axis) & np.delete(far, -1, axis)
+            assert steps[both].max() < 10
+
+
 @pytest.mark.parametrize("kind", ["ring", "patchy", "haemorrhagic", "solid"])
 def test_every_kind_of_lesion_looks_like_itself(kind: str) -> None:
     shares = ("ring", "patchy", "haemorrhagic")

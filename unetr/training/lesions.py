@@ -25,6 +25,8 @@ LEAST_VOLUME_MM3 = 3.0
 """What is smaller after cutting at the skull is not painted."""
 GAP_MM = 2.0
 """Room kept between two lesions, so that they stay two."""
+FADE_MM = 5
+"""Over which oedema ends at last, however wide it was drawn."""
 
 
 @dataclass(frozen=True)
@@ -148,12 +150,32 @@ def _paint_one(
         halo = torch.exp(-(distance.clamp(min=0) ** 2) / (2 * width**2))
         halo = halo * canvas.brain[box]
         halo = halo * (1 + 0.6 * draw.smooth(halo.shape, 4.0)).clamp(0, 1)
+        halo = halo * _fade(image, box, middle, reach)
         image.mul_(1 - draw.uniform(0.08, 0.3) * halo)
     image.mul_(1 - share).add_(value * canvas.reference * share)
     target = canvas.target[box]
     torch.maximum(target, share, out=target)
     place = (float(centre[0]), float(centre[1]), float(centre[2]))
     return PaintedLesion(place, diameter, kind)
+
+
+def _fade(
+    part: Tensor,
+    box: Sequence[slice],
+    middle: np.ndarray[tuple[int], np.dtype[np.int64]],
+    reach: int,
+) -> Tensor:
+    """Give 1 around the middle of a box, falling to 0 within the ball that it holds.
+
+    Wide oedema would end at the faces of the box otherwise, as it does in no head.
+    """
+    squared = torch.zeros_like(part)
+    for axis in range(3):
+        line = torch.arange(box[axis].start, box[axis].stop, device=part.device)
+        line = (line - int(middle[axis])) ** 2
+        squared += line.view([-1 if axis == other else 1 for other in range(3)])
+    ramp = ((reach + 1 - squared.sqrt()) / FADE_MM).clamp(0, 1)
+    return ramp * ramp * (3 - 2 * ramp)
 
 
 def _distance(
