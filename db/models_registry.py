@@ -2,14 +2,15 @@
 
 A model is known by the hash of its manifest and weights; its folder is the business of
 ``segmentation.models``. At most one model a task is promoted; the database sees to it.
-Functions take a ``Session``.
+The rows of promotions are those that stand, a stack: a rollback takes the last ones
+away, and who did what stays in the audit. Functions take a ``Session``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.orm import Session
@@ -60,7 +61,7 @@ def register_model(session: Session, model: ModelRecord) -> None:
 def promote_model(
     session: Session, sha256: str, *, by: str | None = None
 ) -> ModelRecord:
-    """Make a model the one its task uses; rolling back is promoting the former again.
+    """Make a model the one its task uses.
 
     Raises
     ------
@@ -95,15 +96,48 @@ def promoted_model(
 def former_model(
     session: Session, task: str = "brain-metastases"
 ) -> ModelRecord | None:
-    """Give the model that was promoted before the present one, None where none was."""
-    row = session.scalar(
-        select(ModelRow)
+    """Give what a rollback returns to: None where nothing else was promoted before."""
+    found = _former(session, task)
+    return None if found is None else to_model(found[0])
+
+
+def withdraw_promotion(session: Session, task: str = "brain-metastases") -> None:
+    """Return to the former model, or to none, and forget the present promotion.
+
+    Raises
+    ------
+    MetiaError
+        ``conflict`` where none is promoted.
+    """
+    present = session.scalar(
+        select(ModelRow).where(ModelRow.task == task, ModelRow.promoted)
+    )
+    if present is None:
+        raise MetiaError("conflict", "No model is promoted.")
+    found = _former(session, task)
+    session.execute(
+        delete(PromotionRow).where(
+            PromotionRow.sha256 == present.sha256,
+            PromotionRow.id > (0 if found is None else found[1]),
+        )
+    )
+    present.promoted = False
+    session.flush()  # at no moment are two of a task promoted
+    if found is not None:
+        found[0].promoted = True
+        session.flush()
+
+
+def _former(session: Session, task: str) -> tuple[ModelRow, int] | None:
+    """Give the last one promoted but the present one, and the id of its promotion."""
+    found = session.execute(
+        select(ModelRow, PromotionRow.id)
         .join(PromotionRow, PromotionRow.sha256 == ModelRow.sha256)
         .where(ModelRow.task == task, ModelRow.promoted.is_(False))
         .order_by(PromotionRow.id.desc())
         .limit(1)
-    )
-    return None if row is None else to_model(row)
+    ).first()
+    return None if found is None else (found[0], found[1])
 
 
 def list_models(session: Session) -> tuple[ModelRecord, ...]:

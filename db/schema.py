@@ -55,9 +55,11 @@ def require_current(engine: Engine) -> None:
     """
     found, needed = current(engine), head()
     if found != needed:
+        is_older = found is None or found < needed
         raise MetiaError(
             "database-unusable",
-            f"The database has schema {found or 'none'}, this program needs {needed}.",
+            f"The database has schema {found or 'none'}, this program needs {needed}. "
+            + ("Run `./metia db upgrade`." if is_older else "Upgrade the program."),
         )
 
 

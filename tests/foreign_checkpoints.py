@@ -73,8 +73,13 @@ def _their_enum() -> Iterator[type[enum.Enum]]:
             del sys.modules[name]
 
 
-def original_checkpoint(path: Path, network: torch.nn.Module) -> None:
-    """Write `network` as the replaced system's Lightning would have."""
+def original_checkpoint(
+    path: Path, network: torch.nn.Module, *, zipped: bool = True, **sections: Any
+) -> None:
+    """Write `network` as the replaced system's Lightning would have.
+
+    `sections` are added at the top, or replace what is there.
+    """
     tensors = original_tensors(network)
     state = {f"model.{name}": tensor for name, tensor in tensors.items()}
     parts = ("vit", "encoder1", "encoder2", "encoder3", "encoder4")
@@ -101,6 +106,8 @@ def original_checkpoint(path: Path, network: torch.nn.Module) -> None:
                     "pretrained_file_path": "a/path.pth",
                 },
                 "optimizer_states": [{"state": {0: {"exp_avg": torch.rand(8)}}}],
+                **sections,
             },
             path,
+            _use_new_zipfile_serialization=zipped,
         )

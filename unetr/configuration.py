@@ -17,6 +17,7 @@ PATCH_SIZE_VOXELS = 16
 """Edge of a patch of MONAI's UNETR; windows are whole multiples of it."""
 
 PositiveLength = Annotated[float, Field(gt=0, le=20, allow_inf_nan=False)]
+Blending = Literal["gaussian", "constant"]
 WindowEdge = Annotated[int, Field(ge=32, le=256, multiple_of=PATCH_SIZE_VOXELS)]
 Percentile = Annotated[float, Field(ge=0, le=100)]
 
@@ -164,6 +165,9 @@ class InferenceParameters(Configuration):
         Voxels of the network's input; None for models that see the image at once.
     overlap : float
         Least part of a window shared with its neighbour along an axis.
+    blending : str
+        ``gaussian``: windows spread evenly, their middle weighs most; ``constant``:
+        MONAI's default, all voxels weigh the same and the last window is pushed back.
     threshold : float
         Probability from which a voxel counts as lesion.
     minimum_volume_mm3 : float
@@ -176,6 +180,7 @@ class InferenceParameters(Configuration):
 
     window: tuple[WindowEdge, WindowEdge, WindowEdge] | None = None
     overlap: Annotated[float, Field(ge=0, le=0.9)] = 0.5
+    blending: Blending = "gaussian"
     threshold: Annotated[float, Field(gt=0, lt=1)] = 0.5
     minimum_volume_mm3: Annotated[float, Field(ge=0, le=10_000)]
     minimum_peak: Annotated[float, Field(ge=0, lt=1)] = 0.0

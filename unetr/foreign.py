@@ -36,7 +36,8 @@ _OLD_PROTOCOL = 1001
 _OUTPUT = "out.conv.conv.weight"
 """The tensor that every UNETR of MONAI ends with: its name tells the prefix."""
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
-_PLAIN = (str, int, float, bool, type(None))
+_TEXT_LIMIT, _LIST_LIMIT = 200, 16
+"""Of hyper-parameters that are kept: characters, and numbers in a list."""
 
 _STORAGES = {
     "FloatStorage": "f4",
@@ -50,29 +51,6 @@ _STORAGES = {
     "ByteStorage": "u1",
     "BoolStorage": "b1",
 }
-_HARMLESS = {
-    ("collections", "OrderedDict"): OrderedDict,
-    ("collections", "defaultdict"): lambda *_: {},
-    **{
-        (module, name): kind
-        for module in ("builtins", "__builtin__")
-        for name, kind in {
-            "dict": dict,
-            "list": list,
-            "tuple": tuple,
-            "set": set,
-            "frozenset": frozenset,
-            "int": int,
-            "float": float,
-            "str": str,
-            "bool": bool,
-            "complex": complex,
-            "slice": slice,
-        }.items()
-    },
-}
-_INERT_MODULES = {"argparse", "pathlib", "datetime", "functools", "enum", "types"}
-"""Of the standard library, what Lightning's hyper-parameters may name: stubbed."""
 
 
 class ForeignFileError(ValueError):
@@ -97,6 +75,45 @@ class Stub:
         """Take items of a list's subclass."""
 
     def __setitem__(self, _: object, __: object) -> None: ...
+
+
+_HARMLESS = {
+    ("collections", "OrderedDict"): OrderedDict,
+    ("collections", "defaultdict"): lambda *_: {},
+    ("collections", "Counter"): Stub,  # in the state of MultiStepLR
+    ("collections", "deque"): Stub,
+    ("_codecs", "encode"): Stub,  # how bytes are pickled, and with them numpy's numbers
+    **{
+        (module, name): kind
+        for module in ("builtins", "__builtin__")
+        for name, kind in {
+            "dict": dict,
+            "list": list,
+            "tuple": tuple,
+            "set": set,
+            "frozenset": frozenset,
+            "int": int,
+            "long": int,  # as torch's old protocol names int and str
+            "float": float,
+            "str": str,
+            "unicode": str,
+            "bool": bool,
+            "complex": complex,
+            "slice": slice,
+            "bytes": Stub,  # real ones could be asked for in any size
+            "bytearray": Stub,
+            "range": Stub,
+            "xrange": Stub,
+        }.items()
+    },
+}
+_BROKEN_ARCHIVE = (
+    *(zipfile.BadZipFile, struct.error, ValueError, KeyError, EOFError, OSError),
+    RuntimeError,  # encrypted, or a feature that zipfile has not
+)
+"""What zipfile raises about files that were cut, damaged or made to confuse."""
+_INERT_MODULES = {"argparse", "pathlib", "datetime", "functools", "enum", "types"}
+"""Of the standard library, what Lightning's hyper-parameters may name: stubbed."""
 
 
 @dataclass(frozen=True)
@@ -221,9 +238,10 @@ def _refuse(why: str) -> NoReturn:
 
 def open_checkpoint(path: Path) -> tuple[Any, StorageReader]:
     """Unpickle a file safely; tensors come as plans, their numbers on request."""
-    if zipfile.is_zipfile(path):
-        return _open_archive(path)
     with path.open("rb") as stream:
+        if stream.read(2) == b"PK":
+            return _open_archive(path)
+        stream.seek(0)
         return _open_stream(stream)
 
 
@@ -231,7 +249,7 @@ def _open_archive(path: Path) -> tuple[Any, StorageReader]:
     try:
         archive = zipfile.ZipFile(path)
         members = archive.infolist()
-    except (zipfile.BadZipFile, ValueError, OSError) as error:
+    except _BROKEN_ARCHIVE as error:
         raise ForeignFileError("its archive is broken") from error
     if len(members) > MEMBER_LIMIT:
         _refuse("its archive has too many members")
@@ -246,17 +264,21 @@ def _open_archive(path: Path) -> tuple[Any, StorageReader]:
     root = pickles[0].removesuffix("data.pkl")
     if archive.getinfo(pickles[0]).file_size > PICKLE_LIMIT_BYTES:
         _refuse("its description is too long")
-    names = set(archive.namelist())
-    if f"{root}byteorder" in names and archive.read(f"{root}byteorder") != b"little":
+    order = f"{root}byteorder"
+    if order in archive.namelist() and _member(archive, order) != b"little":
         _refuse("its numbers are big-endian")
 
     def read(storage: Storage) -> bytes:
-        try:
-            return archive.read(f"{root}data/{storage.key}")
-        except (KeyError, zipfile.BadZipFile, EOFError) as error:
-            raise ForeignFileError("a storage is missing or broken") from error
+        return _member(archive, f"{root}data/{storage.key}")
 
-    return _load(io.BytesIO(archive.read(pickles[0]))), read
+    return _load(io.BytesIO(_member(archive, pickles[0]))), read
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    try:
+        return archive.read(name)
+    except _BROKEN_ARCHIVE as error:
+        raise ForeignFileError("a part of its archive is missing or broken") from error
 
 
 def _open_stream(stream: BinaryIO) -> tuple[Any, StorageReader]:
@@ -277,9 +299,10 @@ def _open_stream(stream: BinaryIO) -> tuple[Any, StorageReader]:
     position = 0
     sizes = _storage_sizes(content)
     for key in keys:
-        (count,) = struct.unpack_from("<q", whole, position)
+        count = int.from_bytes(whole[position : position + 8], "little", signed=True)
         length = count * _width(sizes.get(str(key), "f4"))
         position += 8
+        # Also where the count itself is cut: it ends beyond the file.
         if count < 0 or position + length > len(whole):
             _refuse(f"it ends early (after {start + len(whole)} bytes)")
         places[str(key)] = whole[position : position + length]
@@ -385,23 +408,40 @@ def materialise(plan: TensorPlan, read: StorageReader) -> NDArray[np.float32]:
 
 
 def plain_facts(content: object) -> dict[str, object]:
-    """Take the hyper-parameters that are plain values, and how far training went."""
+    """Take the hyper-parameters that are plain values, and how far training went.
+
+    Plain are finite numbers, short texts and short lists of numbers; ``unread`` names
+    the hyper-parameters that are something else.
+    """
     if not isinstance(content, Mapping):
         return {}
     kept: dict[str, object] = {}
+    unread: list[str] = []
     for section in ("hyper_parameters", "datamodule_hyper_parameters"):
         values = content.get(section)
         if isinstance(values, Mapping):
-            kept[section] = {
-                str(name)[:80]: value
-                for name, value in values.items()
-                if isinstance(value, _PLAIN) and len(str(value)) < 200
-            }
-    for name in ("epoch", "global_step", "pytorch-lightning_version"):
-        value = content.get(name)
-        if isinstance(value, _PLAIN) and value is not None:
-            kept[name] = value
-    return kept
+            given = {str(n)[:80]: v for n, v in values.items() if v is not None}
+            kept[section] = {n: v for n, v in given.items() if _is_plain(v)}
+            unread += [name for name, value in given.items() if not _is_plain(value)]
+    kept |= {
+        name: content[name]
+        for name in ("epoch", "global_step", "pytorch-lightning_version")
+        if _is_plain(content.get(name))
+    }
+    return kept | {"unread": unread}
+
+
+def _is_plain(value: object) -> bool:
+    if isinstance(value, (list, tuple)):
+        return len(value) <= _LIST_LIMIT and all(map(_is_number, value))
+    if isinstance(value, str):
+        return len(value) < _TEXT_LIMIT and value.isprintable()
+    return _is_number(value)
+
+
+def _is_number(value: object) -> bool:
+    """Tell a finite number that a float could hold."""
+    return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
 def convert(path: Path, folder: Path) -> None:
@@ -413,7 +453,7 @@ def convert(path: Path, folder: Path) -> None:
     # Written here, not by the library: that renames a file, which is denied by now.
     weights = safetensors.numpy.save(tensors)
     (folder / "tensors.safetensors").write_bytes(weights)
-    facts = json.dumps(plain_facts(content), allow_nan=False, default=str)
+    facts = json.dumps(plain_facts(content), allow_nan=False)
     (folder / "facts.json").write_text(facts, "utf-8")
 
 

@@ -152,12 +152,14 @@ class UnetrInference:
         )
 
     def _slide(self, volume: Any, plan: Plan, steps: _Steps) -> Any:
-        resident, overlap = self._loaded.resident, self._inference.overlap
+        resident = self._loaded.resident
+        overlap, blending = self._inference.overlap, self._inference.blending
         if resident is not None and plan.stitch_on != "cpu":
             return resident.run(
                 volume,
                 window=self._window,
                 overlap=overlap,
+                blending=blending,
                 batch=plan.batch,
                 on_window=steps.window,
             )
@@ -166,6 +168,7 @@ class UnetrInference:
             volume if resident is None else resident.to_host(volume),
             window=self._window,
             overlap=overlap,
+            blending=blending,
             batch=plan.batch,
             on_window=steps.window,
         )
@@ -190,7 +193,7 @@ class UnetrInference:
             ),
             "window": list(self._window),
             "overlap": self._inference.overlap,
-            "blending": "gaussian",
+            "blending": self._inference.blending,
             "execution": {
                 "engine": self._loaded.choice.engine,
                 "device": self._loaded.place.device.partition(":")[0],

@@ -1,10 +1,12 @@
-"""The sliding window: evenly spread windows, Gaussian weights, sums added in place.
+"""The sliding window: where windows lie, how they are blended, sums added in place.
 
-The grid differs from MONAI's in that windows are spread evenly instead of the last one
-being pushed back; for the same windows the result is the same. This is the way through
-main memory; a device that keeps the volume has its own (``unetr.engines.resident``) on
-the same grid and weights. Volumes are (slice, row, column) arrays; windows go through
-the network as (batch, 1, slice, row, column). Deterministic; no torch.
+With ``gaussian`` blending windows are spread evenly, where MONAI pushes the last one
+back; for the same windows the result is the same. With ``constant`` blending the grid
+is MONAI's too, for networks whose answers shall stay what they were there. This is the
+way through main memory; a device that keeps the volume has its own
+(``unetr.engines.resident``) on the same grid and weights. Volumes are (slice, row,
+column) arrays; windows go through the network as (batch, 1, slice, row, column).
+Deterministic; no torch.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from errors import MetiaError
+from unetr.configuration import Blending
 
 FloatArray = NDArray[np.float32]
 Network = Callable[[FloatArray], FloatArray]
@@ -52,22 +55,29 @@ def plans(device: str) -> tuple[Plan, ...]:
     return (Plan(8, kind), Plan(1, kind), Plan(1, "cpu"))
 
 
-def window_starts(length: int, window: int, overlap: float) -> list[int]:
-    """Spread windows evenly over an axis of at least the window's length."""
+def window_starts(
+    length: int, window: int, overlap: float, blending: Blending = "gaussian"
+) -> list[int]:
+    """Lay windows over an axis of at least the window's length."""
     interval = max(1, int(window * (1 - overlap)))
     count = math.ceil((length - window) / interval) + 1
     if count == 1:
         return [0]
+    if blending == "constant":
+        return [min(i * interval, length - window) for i in range(count)]
     return [round(i * (length - window) / (count - 1)) for i in range(count)]
 
 
 def window_places(
-    shape: Sequence[int], window: Sequence[int], overlap: float
+    shape: Sequence[int],
+    window: Sequence[int],
+    overlap: float,
+    blending: Blending = "gaussian",
 ) -> list[tuple[slice, ...]]:
     """List where the windows lie in a volume."""
     corners = itertools.product(
         *(
-            window_starts(length, size, overlap)
+            window_starts(length, size, overlap, blending)
             for length, size in zip(shape, window, strict=True)
         )
     )
@@ -81,10 +91,12 @@ def window_places(
 
 
 @lru_cache(maxsize=4)
-def gaussian_weight(window: tuple[int, ...]) -> FloatArray:
-    """Weigh a window's voxels by a Gaussian around its middle; read-only."""
-    weight = np.ones((1, 1, 1), np.float64)
-    for axis, size in enumerate(window):
+def window_weight(
+    window: tuple[int, ...], blending: Blending = "gaussian"
+) -> FloatArray:
+    """Weigh a window's voxels alike, or by a Gaussian around its middle; read-only."""
+    weight = np.ones((1, 1, 1) if blending == "gaussian" else window, np.float64)
+    for axis, size in enumerate(window if blending == "gaussian" else ()):
         distance = np.arange(size) - (size - 1) / 2
         bell = np.exp(-0.5 * (distance / (_SIGMA_SHARE * size)) ** 2)
         weight = weight * np.expand_dims(bell, [a for a in range(3) if a != axis])
@@ -101,6 +113,7 @@ def run_windows(
     overlap: float,
     batch: int,
     on_window: Callable[[float], None],
+    blending: Blending = "gaussian",
 ) -> FloatArray:
     """Run the network over a whole volume.
 
@@ -123,11 +136,11 @@ def run_windows(
     MetiaError
         ``prediction-implausible`` where the network answers with NaN or infinity.
     """
-    weight = gaussian_weight(tuple(window))
+    weight = window_weight(tuple(window), blending)
     total = np.zeros_like(volume)
     weights = np.zeros_like(volume)
     weighted = np.empty_like(weight)
-    places = window_places(volume.shape, window, overlap)
+    places = window_places(volume.shape, window, overlap, blending)
     for first in range(0, len(places), batch):
         group = places[first : first + batch]
         for offset in range(len(group)):

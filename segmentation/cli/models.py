@@ -1,7 +1,8 @@
 """``metia models``: what is installed, what is used, and checkpoints of others.
 
 Listing and showing load no network. ``promote`` and ``rollback`` change what the
-service uses where nobody names a model; they and ``import`` are audited.
+service uses where nobody names a model; they and ``import`` are audited where there is
+a database.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import sys
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,23 +36,13 @@ def _registry() -> ModelRegistry:
     return ModelRegistry(get_settings().model_dirs)
 
 
-def _default_name(registry: ModelRegistry) -> str:
+def _default_name() -> str:
     """Give the model that the service would use now; "" where there is none."""
     from errors import MetiaError
-    from segmentation.cli.opened import database
-    from segmentation.models.choice import default_model
-    from settings import get_settings
+    from segmentation.cli.chosen_model import chosen_model
 
-    settings = get_settings()
     try:
-        try:
-            with database() as engine:
-                return default_model(settings, engine, registry).identity.name
-        except MetiaError as error:
-            if error.code != "database-unusable":
-                raise
-        # Without a database there is no promotion to heed.
-        return registry.default(settings.default_model).identity.name
+        return chosen_model().identity.name
     except MetiaError as error:
         click.echo(f"metia: warning: {error.code}: {error.detail}", err=True)
         return ""
@@ -61,7 +53,7 @@ def _default_name(registry: ModelRegistry) -> str:
 def list_models(as_json: bool) -> None:
     """List the models; the one marked * is taken where none is named."""
     registry = _registry()
-    folders, default = registry.models(), _default_name(registry)
+    folders, default = registry.models(), _default_name()
     if as_json:
         rows = [folder.summary(default) for folder in folders]
         click.echo(json.dumps({"models": rows}, indent=2))
@@ -130,12 +122,13 @@ def promote(name: str) -> None:
 
 @models.command()
 def rollback() -> None:
-    """Go back to the model that was promoted before."""
+    """Undo the present promotion, back to the first and to none."""
     from segmentation.cli.opened import database
     from segmentation.models.promotion import roll_back
+    from settings import get_settings
 
     with database() as engine:
-        model = roll_back(engine, _registry(), actor=None)
+        model = roll_back(engine, _registry(), get_settings(), actor=None).identity
     click.echo(f"{model.name} {model.version} is used again.")
 
 
@@ -158,9 +151,15 @@ def rollback() -> None:
 @click.option(
     "--spacing",
     type=(float, float, float),
-    default=(1.0, 1.0, 1.0),
-    show_default=True,
-    help="Of head-mr: mm along slices, rows, columns.",
+    help="Steps of the network's axes: mm of head-mr (default: 1 1 1), voxels of "
+    "metia-legacy (default: as the file says, else 1.5 1.5 2).",
+)
+@click.option(
+    "--window",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Of metia-legacy, of an image whose brightest is 255: what becomes 0 and 1 "
+    "(default: as the file says, else -200 300).",
 )
 @click.option("--heads", type=int, help="Attention heads, where the file is silent.")
 @click.option("--overlap", type=float, default=0.5, show_default=True)
@@ -169,20 +168,37 @@ def rollback() -> None:
 @click.option(
     "--into", type=click.Path(path_type=Path), help="Folder of models to add it to."
 )
+@click.option("--unaudited", is_flag=True, hidden=True)
 def import_model(
-    file: Path, axis_order: str | None, spacing: Any, into: Path | None, **facts: Any
+    file: Path,
+    axis_order: str | None,
+    into: Path | None,
+    unaudited: bool,
+    **facts: Any,
 ) -> None:
     """Make a model of a checkpoint (.ckpt, .cpkt, .pth, .pt) without running it."""
-    from segmentation.models.importing import ImportRequest, import_checkpoint
+    from segmentation.cli.opened import database_if_any
+    from segmentation.models.importing import (
+        ImportRequest,
+        describe_stated,
+        import_checkpoint,
+    )
+    from segmentation.models.promotion import note_import
+    from segmentation.models.registry import ModelFolder
     from settings import get_settings
 
     order = None if axis_order is None else axis_order.split(",")
-    request = ImportRequest(axis_order=order, spacing_mm=spacing, **facts)
-    target = into or get_settings().model_dirs[-1]
-    report = import_checkpoint(file, target, request)
+    request = ImportRequest(axis_order=order, **facts)
+    folders = get_settings().model_dirs
+    # Opened first: a database that can't note the import stops it.
+    with nullcontext() if unaudited else database_if_any() as engine:
+        report = import_checkpoint(file, into or folders[-1], request, beside=folders)
+        if engine is not None:
+            note_import(engine, ModelFolder.open(report.folder), actor=None)
     click.echo(
         f"{request.name}: {report.used} tensors used, {len(report.dropped)} dropped, "
         f"{len(report.missing)} absent that nothing reads.\nWrote {report.folder}.\n"
+        f"Preprocessing taken from the file: {describe_stated(report.stated)}.\n"
         "Nothing is known of how well it does: try it on cases with known contours "
         "(`metia models self-test`, `metia evaluate`) before `metia models promote`."
     )
@@ -198,11 +214,11 @@ def tune(name: str | None, check: bool, as_json: bool) -> None:
     Every engine and precision there is must mark what float32 marks on two synthetic
     heads. Workers take it up when they start. Measure while the machine is idle.
     """
+    from segmentation.cli.chosen_model import chosen_model
     from segmentation.models import tuning
     from settings import get_settings
 
-    settings, registry = get_settings(), _registry()
-    folder = registry.get(name or _default_name(registry))
+    settings, folder = get_settings(), chosen_model(name or "")
     if check:
         found, holds = tuning.kept_tuning(folder, settings)
     else:
@@ -286,4 +302,7 @@ def _advice(folder: ModelFolder, order: tuple[str, ...], *, clear: bool) -> str:
     profile = folder.manifest.preprocessing
     if getattr(profile, "axis_order", None) == order:
         return "That is the order it is installed with."
-    return f"Import it again with --axis-order={','.join(order)}"
+    return (
+        "Import it again, as another model: "
+        f"--name OTHER --axis-order={','.join(order)}"
+    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 from db.engine import Engine, make_engine
@@ -21,9 +21,8 @@ def database() -> Iterator[Engine]:
     MetiaError
         ``database-unusable`` where it cannot be opened or is of another schema.
     """
-    url = get_settings().database_url
-    _require_file(url)
-    engine = make_engine(url)
+    _require_file()
+    engine = make_engine(get_settings().database_url)
     try:
         require_current(engine)
         yield engine
@@ -31,10 +30,24 @@ def database() -> Iterator[Engine]:
         engine.dispose()
 
 
-def _require_file(url: str) -> None:
+def database_if_any() -> AbstractContextManager[Engine | None]:
+    """Open it as ``database``; None where its SQLite file is not there."""
+    file = _sqlite_file()
+    return database() if file is None or file.is_file() else nullcontext()
+
+
+def _sqlite_file() -> Path | None:
+    """Give the file of the database; None where a server keeps it."""
+    url = get_settings().database_url
+    if not url.startswith("sqlite:///"):
+        return None
+    return Path(url.removeprefix("sqlite:///").partition("?")[0])
+
+
+def _require_file() -> None:
     """Refuse a SQLite file that is not there: opening it would make an empty one."""
-    path = url.removeprefix("sqlite:///").partition("?")[0]
-    if url.startswith("sqlite:///") and not Path(path).is_file():
+    path = _sqlite_file()
+    if path is not None and not path.is_file():
         raise MetiaError(
             "database-unusable",
             f"There is no database at {path}. Start MetIA once, or set METIA_DATA_DIR "

@@ -28,6 +28,7 @@ from tqdm import tqdm
 from errors import MetiaError
 from orthanc.series import SeriesRanking, rank_series
 from orthanc.volume import LoadedSeries, load_series
+from segmentation.cli.chosen_model import chosen_model
 from segmentation.cli.contact_sheet import contact_sheet
 from segmentation.cli.dicom_files import (
     LocalFiles,
@@ -49,7 +50,7 @@ from segmentation.cli.result_document import (
     result_document,
 )
 from segmentation.models.predictor import Predictor
-from segmentation.models.registry import ModelRegistry, load_as_set
+from segmentation.models.registry import load_as_set
 from segmentation.pipeline import Analysis, analyse
 from settings import RESEARCH_NOTICE, get_settings
 
@@ -151,14 +152,8 @@ def show_series(path: Path, *, as_json: bool) -> None:
 
 
 def _predictor(request: Request) -> Predictor:
-    settings = get_settings()
-    registry = ModelRegistry(settings.model_dirs)
-    folder = (
-        registry.get(request.model)
-        if request.model
-        else registry.default(settings.default_model)
-    )
-    return load_as_set(folder, settings, device=request.device)
+    folder = chosen_model(request.model)
+    return load_as_set(folder, get_settings(), device=request.device)
 
 
 def _load(request: Request) -> _Loaded:

@@ -228,6 +228,20 @@ class ModelRegistry:
                 raise MetiaError(fault.code, fault.detail)
         raise MetiaError("model-unknown", "No model of this name is installed.")
 
+    def require_free(self, name: str) -> None:
+        """Refuse a name that one of the folders holds, be it with a fault.
+
+        Raises
+        ------
+        MetiaError
+            ``output-exists``.
+        """
+        if any((folder / name).exists() for folder in self._folders):
+            raise MetiaError(
+                "output-exists",
+                f"A model called {name} exists. Choose another name.",
+            )
+
     def default(self, name_hint: str = "") -> ModelFolder:
         """Return the model to use where the user names none.
 

@@ -7,23 +7,23 @@ process of its own: this web process never loads torch, and nothing of the file 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import flask
 from marshmallow import fields, validate
 
-from db import audit
-from db.engine import transaction
 from errors import CODES, MetiaError
 from segmentation.access.routes import allow, principal
 from segmentation.http import schemas
 from segmentation.http.routes import Blueprint, request_id, services
 from segmentation.models.choice import default_model
-from segmentation.models.promotion import promote_folder, roll_back
+from segmentation.models.promotion import note_import, promote_folder, roll_back
 from segmentation.models.registry import ModelFolder
 from settings import ROOT
 from unetr.sandbox import require_checkpoint
@@ -120,15 +120,16 @@ def promote(name: str) -> dict[str, Any]:
 @blueprint.alt_response(409, "CONFLICT")
 @blueprint.alt_response(422, "UNPROCESSABLE_ENTITY")
 def rollback() -> dict[str, Any]:
-    """Go back to the model that was promoted before."""
+    """Undo the present promotion; answers with the model that is used then."""
     context = services()
-    model = roll_back(
+    folder = roll_back(
         context.engine,
         context.models,
+        context.settings,
         actor=principal().name,
         request_id=request_id(),
     )
-    return context.models.get(model.name).summary(model.name)
+    return folder.summary(folder.identity.name)
 
 
 @blueprint.route("/models", methods=["POST"])
@@ -161,17 +162,9 @@ def import_model(asked: dict[str, Any]) -> dict[str, Any]:
             file.write(chunk)
         file.flush()
         require_checkpoint(Path(file.name))
-        _convert(Path(file.name), asked, context.settings.model_dirs[-1])
-    folder = context.models.get(asked["name"])
-    with transaction(context.engine) as session:
-        audit.append(
-            session,
-            actor=principal().name,
-            action="model-import",
-            subject=f"model:{folder.identity.sha256}",
-            details={"name": folder.identity.name, "version": folder.identity.version},
-            request_id=request_id(),
-        )
+        _convert(Path(file.name), asked, context.settings.model_dirs)
+    folder = ModelFolder.open(context.settings.model_dirs[-1] / asked["name"])
+    note_import(context.engine, folder, actor=principal().name, request_id=request_id())
     return folder.summary(_default_name())
 
 
@@ -184,7 +177,9 @@ def _folder(name: str) -> ModelFolder:
         raise MetiaError("not-found", "There is no model of this name.") from error
 
 
-def _convert(checkpoint: Path, asked: dict[str, Any], into: Path) -> None:
+def _convert(
+    checkpoint: Path, asked: dict[str, Any], model_dirs: Sequence[Path]
+) -> None:
     options = [
         option
         for name in ("name", "version", "profile", "axis_order")
@@ -195,9 +190,14 @@ def _convert(checkpoint: Path, asked: dict[str, Any], into: Path) -> None:
     done = subprocess.run(  # noqa: S603 - our own command, checked values
         [
             *(sys.executable, "-m", "segmentation.cli", "models", "import"),
-            *(str(checkpoint), f"--into={into}", *options),
+            # Who asked is known here only: the entry of the audit is written here.
+            *(str(checkpoint), "--unaudited", *options),
         ],
         cwd=ROOT,
+        env={
+            **os.environ,
+            "METIA_MODEL_DIRS": ":".join(str(path.absolute()) for path in model_dirs),
+        },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

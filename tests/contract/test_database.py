@@ -17,7 +17,15 @@ from sqlalchemy import inspect, select, text
 
 from db import audit, models_registry, schema, users
 from db.engine import Engine, Session, is_postgresql, make_engine, reading, transaction
-from db.models import Base, LesionRow, PatientRow, ResultRow, StudyRow, UserRow
+from db.models import (
+    Base,
+    LesionRow,
+    PatientRow,
+    PromotionRow,
+    ResultRow,
+    StudyRow,
+    UserRow,
+)
 from db.results import get_lesion, get_result, list_results, record_result
 from db.studies import Patient, Series, Study, patient_of_study, upsert_study
 from errors import MetiaError
@@ -463,6 +471,24 @@ def test_one_model_is_promoted(engine: Engine) -> None:
             models_registry.promote_model(session, "f" * 64)
     with pytest.raises(MetiaError, match="conflict"), transaction(engine) as session:
         session.execute(text("UPDATE model SET promoted = true"))
+
+
+def test_promotions_are_withdrawn_one_by_one(engine: Engine) -> None:
+    with transaction(engine) as session:
+        for letter in "abc":
+            models_registry.register_model(session, make_model(letter))
+        # Promoting what is promoted already is no step to go back to.
+        for letter in "abbac":
+            models_registry.promote_model(session, letter * 64, by="ada")
+        for expected in ("a", "b", "a", None):
+            former = models_registry.former_model(session)
+            models_registry.withdraw_promotion(session)
+            promoted = models_registry.promoted_model(session)
+            assert promoted == (former and replace(former, promoted=True))
+            assert (promoted and promoted.sha256[0]) == expected
+        with pytest.raises(MetiaError, match="conflict"):
+            models_registry.withdraw_promotion(session)
+    assert count(engine, PromotionRow) == 0
 
 
 # -- people --------------------------------------------------------------------

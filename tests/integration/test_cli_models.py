@@ -12,6 +12,10 @@ import pytest
 
 from db.audit import entries
 from db.engine import make_engine, reading
+from errors import MetiaError
+from segmentation.cli.chosen_model import chosen_model
+from segmentation.cli.evaluation import _model as _evaluated
+from segmentation.cli.models import _advice
 from settings import get_settings
 from tests.ball_head import make_ball_head
 from tests.command_line import command_line
@@ -65,9 +69,98 @@ def test_a_checkpoint_is_imported_promoted_and_rolled_back(metia, checkpoint) ->
     assert _default(metia) == before
     engine = make_engine(get_settings().database_url)
     with reading(engine) as session:
-        noted = [entry for entry in entries(session) if entry.action == "model-promote"]
-    assert len(noted) == 3
+        noted = [entry.action for entry in reversed(entries(session))]
+    assert noted == [
+        *("model-import", "model-promote", "model-promote", "model-rollback")
+    ]
     engine.dispose()
+
+
+def test_rolling_back_goes_down_to_what_is_used_unpromoted(metia, monkeypatch) -> None:
+    before = "unetr-brain-metastases"
+    monkeypatch.setenv("METIA_DEFAULT_MODEL", before)
+    get_settings.cache_clear()
+    promoted = ("phantom-threshold", "unetr-seeded", "phantom-threshold")
+    for name in promoted:
+        assert metia("models", "promote", name).returncode == 0
+    for name in ("unetr-seeded", "phantom-threshold", before):
+        done = metia("models", "rollback")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.startswith(f"{name} ")
+        assert _default(metia) == name
+    done = metia("models", "rollback")
+    assert done.returncode == 2
+    assert "No model is promoted" in done.stderr
+
+
+def test_a_name_that_any_folder_holds_is_taken(metia, checkpoint, tmp_path) -> None:
+    done = metia("models", "import", checkpoint, "--name", "unetr-seeded")
+    assert done.returncode == 2
+    assert "output-exists" in done.stderr
+    assert list((tmp_path / "data").glob("models/*")) == []
+
+
+def test_without_a_database_the_configured_model_is_taken(
+    metia, checkpoint, tmp_path, monkeypatch
+) -> None:
+    for name in ("metia.sqlite", "metia.sqlite-wal", "metia.sqlite-shm"):
+        (tmp_path / "data" / name).unlink(missing_ok=True)
+    monkeypatch.setenv("METIA_DEFAULT_MODEL", "unetr-seeded")
+    get_settings.cache_clear()
+    assert _default(metia) == "unetr-seeded"
+    assert chosen_model().identity.name == "unetr-seeded"
+    assert metia("models", "import", checkpoint, "--name", "theirs").returncode == 0
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["models"]
+
+
+def test_segment_and_evaluate_take_the_promoted_model(
+    metia, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("METIA_DEFAULT_MODEL", "unetr-seeded")
+    get_settings.cache_clear()
+    assert metia("models", "promote", "phantom-threshold").returncode == 0
+    assert chosen_model().identity.name == "phantom-threshold"
+    assert chosen_model("unetr-seeded").identity.name == "unetr-seeded"
+    image = tmp_path / "i.nii.gz"
+    head = make_ball_head(noise=5)
+    nib.save(nib.Nifti1Image(np.asarray(head.array), head.affine), image)
+    done = metia("segment", image, "--out", tmp_path / "out", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["model"]["name"] == "phantom-threshold"
+    assert _evaluated("", None).identity.name == "phantom-threshold"
+
+
+def test_a_database_that_cannot_be_asked_is_told(metia, checkpoint, tmp_path) -> None:
+    (tmp_path / "data" / "metia.sqlite").write_bytes(b"no database" * 100)
+    with pytest.raises(MetiaError, match="database-unusable"):
+        chosen_model()
+    done = metia("models", "import", checkpoint, "--name", "theirs")
+    assert "database-unusable" in done.stderr
+    assert not (tmp_path / "data" / "models").exists()
+
+
+def test_what_the_file_says_of_its_preprocessing_is_used_and_told(
+    metia, tmp_path
+) -> None:
+    path = tmp_path / "their.ckpt"
+    stated = {"voxel_space": [1, 1, 1], "a_min": 0, "a_max": 255}
+    original_checkpoint(path, plain_network(), datamodule_hyper_parameters=stated)
+    done = metia("models", "import", path, "--name", "theirs")
+    assert done.returncode == 0, done.stderr
+    assert "spacing_voxels 1, 1, 1; window_intensity 0, 255" in done.stdout
+    said = ("--spacing", 1, 1, 2.5, "--window", -200, 300)
+    done = metia("models", "import", path, "--name", "other", *said)
+    assert done.returncode == 0, done.stderr
+    assert "taken from the file: nothing" in done.stdout
+    for name, spacing, window in (
+        ("theirs", [1, 1, 1], [0, 255]),
+        ("other", [1, 1, 2.5], [-200, 300]),
+    ):
+        shown = json.loads(metia("models", "show", name).stdout)["preprocessing"]
+        assert shown["spacing_voxels"] == spacing
+        assert shown["window_intensity"] == window
+    card = (tmp_path / "data/models/theirs/MODEL_CARD.md").read_text()
+    assert "spacing_voxels 1, 1, 1; window_intensity 0, 255" in card
 
 
 def test_a_changed_model_is_found_and_not_promoted(metia, checkpoint, tmp_path) -> None:
@@ -111,10 +204,26 @@ def test_bad_names_and_orders_are_refused(metia, checkpoint) -> None:
         ("--name", "Their Model"),
         ("--name", "theirs", "--axis-order", "row,row,slice"),
         ("--name", "theirs", "--threshold", "2"),
+        ("--name", "theirs", "--spacing", "1", "0", "1"),
+        ("--name", "theirs", "--window", "300", "-200"),
     ):
         done = metia("models", "import", checkpoint, *options)
         assert done.returncode == 5, options
         assert "model-invalid" in done.stderr
+    options = ("--name", "theirs", "--profile", "head-mr", "--window", "0", "1")
+    done = metia("models", "import", checkpoint, *options)
+    assert done.returncode == 2
+    assert "metia-legacy only" in done.stderr
+
+
+def test_the_advice_of_a_self_test_can_be_followed(metia, checkpoint) -> None:
+    assert metia("models", "import", checkpoint, "--name", "theirs").returncode == 0
+    advice = _advice(chosen_model("theirs"), ("column", "-row", "slice"), clear=True)
+    options = advice.partition(": ")[2].replace("OTHER", "theirs-2").split()
+    done = metia("models", "import", checkpoint, *options)
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(metia("models", "show", "theirs-2").stdout)
+    assert shown["preprocessing"]["axis_order"] == ["column", "-row", "slice"]
 
 
 def test_the_self_test_reads_nifti_and_gives_no_advice_without_reason(

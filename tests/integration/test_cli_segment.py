@@ -40,6 +40,8 @@ ROOT = Path(__file__).resolve().parents[2]
 METIA = ROOT / "metia"
 SECRET = Visit(key="secret", patient_name="Verysecret^Name", patient_id="SECRETID")
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+ALONE = {"METIA_DATABASE_URL": "sqlite:////no-folder/metia.sqlite"}
+"""Keeps what is promoted on this machine out of the tests."""
 
 
 def run(*arguments, **environment):
@@ -48,7 +50,7 @@ def run(*arguments, **environment):
         capture_output=True,
         text=True,
         check=False,
-        env={**os.environ, **environment},
+        env={**os.environ, **ALONE, **environment},
         timeout=200,
     )
 
@@ -61,7 +63,7 @@ def call(*arguments, **environment):
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
     ):
-        for name, value in environment.items():
+        for name, value in {**ALONE, **environment}.items():
             patch.setenv(name, value)
         get_settings.cache_clear()
         code = main([*map(str, arguments)])
@@ -439,7 +441,12 @@ def test_a_stopped_run_ends_with_130_and_leaves_nothing(tmp_path, number):
          "--out", tmp_path / "out"],
         stderr=subprocess.PIPE,
         text=True,
-        env={**os.environ, "TMPDIR": str(scratch), "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            **ALONE,
+            "TMPDIR": str(scratch),
+            "PYTHONPATH": str(ROOT),
+        },
     )  # fmt: skip
     deadline = time.monotonic() + 60
     while not reached.exists():

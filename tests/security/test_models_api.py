@@ -33,6 +33,7 @@ def _send(application: Application, content: bytes, **options):
 def test_an_administrator_imports_promotes_and_goes_back(
     application: Application, checkpoint: bytes
 ) -> None:
+    application.settings.default_model = "unetr-seeded"
     answer = _send(application, checkpoint, axis_order="-column,row,-slice")
     assert answer.status_code == 201, answer.json
     assert answer.json["name"] == "theirs"
@@ -48,13 +49,30 @@ def test_an_administrator_imports_promotes_and_goes_back(
         assert admin.post(f"/api/v1/models/{name}/promote").status_code == 200
         models = viewer.get("/api/v1/models").json["models"]
         assert [one["name"] for one in models if one["is_default"]] == [name]
-    assert admin.post("/api/v1/model-rollback").json["name"] == "phantom-threshold"
+    for name in ("phantom-threshold", "unetr-seeded"):
+        model = admin.post("/api/v1/model-rollback").json
+        assert (model["name"], model["is_default"]) == (name, True)
+        assert viewer.get(f"/api/v1/models/{name}").json["is_default"]
+    assert admin.post("/api/v1/model-rollback").status_code == 409
     with reading(application.engine) as session:
         noted = [entry.action for entry in audit.entries(session)]
-    assert noted.count("model-promote") == 3
+    assert noted.count("model-promote") == 2
+    assert noted.count("model-rollback") == 2
     assert noted.count("model-import") == 1
-    again = _send(application, checkpoint)
-    assert (again.status_code, again.json["code"]) == (409, "conflict")
+
+
+def test_a_name_that_any_folder_holds_is_taken(
+    application: Application, checkpoint: bytes
+) -> None:
+    assert _send(application, checkpoint).status_code == 201
+    for name in ("theirs", "unetr-brain-metastases"):
+        answer = _send(application, checkpoint, name=name)
+        assert (answer.status_code, answer.json["code"]) == (409, "conflict")
+        assert name in answer.json["detail"]
+    with reading(application.engine) as session:
+        assert len(audit.entries(session)) == 1
+    kept = [path.name for path in (application.settings.data_dir / "models").iterdir()]
+    assert kept == ["theirs"]
 
 
 def test_what_is_no_checkpoint_is_refused_in_words(application: Application) -> None:

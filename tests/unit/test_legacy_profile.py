@@ -9,11 +9,14 @@ import numpy as np
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.inferers import sliding_window_inference
 from monai.transforms import Orientation, ScaleIntensityRange, Spacing
+from torch import nn
 
 from errors import MetiaError
 from unetr.configuration import LegacyProfile
 from unetr.legacy import prepare_legacy
+from unetr.windows import run_windows
 
 
 def _volume(shape=(21, 40, 33), orientation="HPL") -> hd.Volume:
@@ -42,6 +45,26 @@ def test_it_is_the_published_chain(shape) -> None:
     expected = _as_monai(np.moveaxis(volume.array, 0, 2))
     assert prepared.volume.shape == expected.shape
     np.testing.assert_allclose(prepared.volume, expected, atol=2e-5)
+
+
+def test_a_whole_volume_is_answered_as_it_was() -> None:
+    torch.manual_seed(5)
+    network = nn.Conv3d(1, 1, 7, padding=3).requires_grad_(False)
+    volume = _volume((104, 120, 100))
+    window = (32, 32, 32)
+    profile = LegacyProfile(profile="metia-legacy")
+    answer = run_windows(
+        lambda windows: network(torch.from_numpy(windows)).numpy(),
+        prepare_legacy(volume, profile, window).volume,
+        window=window,
+        overlap=0.6,
+        blending="constant",
+        batch=1,
+        on_window=lambda _: None,
+    )
+    seen = torch.from_numpy(_as_monai(np.moveaxis(volume.array, 0, 2)))[None, None]
+    expected = sliding_window_inference(seen, window, 1, network, overlap=0.6)[0, 0]
+    np.testing.assert_allclose(answer, expected, atol=1e-4)
 
 
 def test_shapes_follow_voxels_not_millimetres() -> None:

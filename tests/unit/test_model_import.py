@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import collections
 import io
+import math
 import os
 import pickle
 import shutil
+import struct
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +19,7 @@ import safetensors.torch
 import torch
 
 from errors import MetiaError
+from segmentation.models import importing
 from segmentation.models.importing import ImportRequest, import_checkpoint
 from segmentation.models.registry import ModelFolder
 from tests.foreign_checkpoints import (
@@ -143,6 +148,67 @@ def test_missing_foreign_and_broken_tensors_are_named() -> None:
         assert named in caught.value.detail
 
 
+def test_what_a_training_leaves_beside_the_network_is_passed_over(tmp_path) -> None:
+    """Counters of schedulers, bytes, numpy's numbers and infinity, in both formats."""
+    optimiser = torch.optim.SGD([torch.zeros(1)], lr=0.1)
+    scheduler = torch.optim.lr_scheduler.MultiStepLR(optimiser, [3, 5])
+    sections = {
+        "lr_schedulers": [scheduler.state_dict()],
+        "callbacks": {"queue": collections.deque([1, 2], 4), "d": _default_dict()},
+        "hyper_parameters": {
+            "num_heads": 12,
+            "gradient_clip": math.inf,
+            "momentum": math.nan,
+            "learning_rate": np.float64(0.1),
+            "key": b"some bytes",
+            "nothing": b"",
+            "buffer": bytearray(b"x"),
+            "kinds": [int, str, bytes, range(3)],
+            "steps": (1, 2.5),
+            "bounds": [0, math.inf],
+            "sizes": list(range(17)),
+            "absent": None,
+        },
+    }
+    network = plain_network()
+    for zipped in (True, False):
+        path = tmp_path / "their.ckpt"
+        original_checkpoint(path, network, zipped=zipped, **sections)
+        foreign = read_foreign(path)
+        assert len(safetensors.torch.load(foreign.weights)) == 174
+        kept = foreign.facts["hyper_parameters"]
+        assert kept == {"num_heads": 12, "steps": [1, 2.5]}
+        assert sorted(foreign.facts["unread"]) == sorted(
+            sections["hyper_parameters"].keys() - {*kept, "absent"}
+        )
+
+
+def _default_dict() -> dict[str, int]:
+    return collections.defaultdict(int, {"a": 1})
+
+
+@pytest.mark.parametrize(
+    "stated",
+    [
+        {"a_min": 300, "a_max": -200},
+        {"a_min": 0},
+        {"a_min": np.float64(0), "a_max": np.float64(255)},
+        {"voxel_space": [1, 1]},
+        {"voxel_space": [1, 0, 1]},
+        {"voxel_space": 1},
+    ],
+)
+def test_nonsense_in_the_place_of_preprocessing_is_refused(tmp_path, stated) -> None:
+    path = tmp_path / "their.ckpt"
+    original_checkpoint(path, plain_network(), datamodule_hyper_parameters=stated)
+    with pytest.raises(MetiaError, match="What the file states as") as caught:
+        import_checkpoint(path, tmp_path / "models", LEGACY)
+    assert caught.value.code == "checkpoint-refused"
+    said = replace(LEGACY, spacing=(1.5, 1.5, 2.0), window=(-200.0, 300.0))
+    report = import_checkpoint(path, tmp_path / "models", said)
+    assert report.stated == {}
+
+
 class _Evil:
     def __init__(self, function, *arguments) -> None:
         self._call = (function, arguments)
@@ -212,7 +278,31 @@ def test_a_cut_file_is_refused(tmp_path: Path) -> None:
     whole = io.BytesIO()
     torch.save(original_tensors(plain_network()), whole)
     (tmp_path / "cut.ckpt").write_bytes(whole.getvalue()[:-5000])
-    _refusal(tmp_path / "cut.ckpt")
+    assert "its archive is broken" in _refusal(tmp_path / "cut.ckpt")
+
+
+def test_an_old_file_cut_between_its_storages_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cut.ckpt"
+    tensors = {"a": torch.zeros(3), "out.conv.conv.weight": torch.zeros(2)}
+    torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    whole = path.read_bytes()
+    for missing in (8, 12, 16, 8 + 8 + 4):  # in a storage, before and in a count
+        path.write_bytes(whole[:-missing])
+        assert "ends early" in _refusal(path), missing
+
+
+@pytest.mark.parametrize("part", ["data.pkl", "byteorder", "data/0"])
+def test_a_damaged_part_of_an_archive_is_refused(tmp_path: Path, part) -> None:
+    path = tmp_path / "damaged.ckpt"
+    torch.save({"out.conv.conv.weight": torch.zeros(2)}, path)
+    content = bytearray(path.read_bytes())
+    with zipfile.ZipFile(path) as archive:
+        (info,) = [one for one in archive.infolist() if one.filename.endswith(part)]
+    # A member's numbers follow its name and what torch fills up with.
+    lengths = struct.unpack_from("<HH", content, info.header_offset + 26)
+    content[info.header_offset + 30 + sum(lengths)] ^= 1
+    path.write_bytes(content)
+    assert "archive is missing or broken" in _refusal(path)
 
 
 def test_the_reader_can_neither_connect_nor_start_programs(tmp_path: Path) -> None:
@@ -253,6 +343,23 @@ def test_an_existing_model_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(MetiaError) as caught:
         import_checkpoint(tmp_path / "their.ckpt", tmp_path / "models", LEGACY)
     assert caught.value.code == "output-exists"
+
+
+def test_of_two_imports_of_one_name_the_slower_is_told(tmp_path, monkeypatch) -> None:
+    original_checkpoint(tmp_path / "their.ckpt", plain_network())
+    quicker = tmp_path / "models" / "theirs"
+
+    def meanwhile(_: Path) -> str:
+        quicker.mkdir(parents=True)
+        (quicker / "manifest.json").write_text("{}")
+        return "0" * 64
+
+    monkeypatch.setattr(importing, "_file_sha256", meanwhile)
+    with pytest.raises(MetiaError) as caught:
+        import_checkpoint(tmp_path / "their.ckpt", tmp_path / "models", LEGACY)
+    assert caught.value.code == "output-exists"
+    assert [path.name for path in quicker.iterdir()] == ["manifest.json"]
+    assert [path.name for path in quicker.parent.iterdir()] == ["theirs"]
 
 
 def test_the_full_size_network_gives_the_same_bits(tmp_path: Path) -> None:

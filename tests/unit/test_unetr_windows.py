@@ -16,9 +16,10 @@ from monai.inferers import sliding_window_inference
 from torch import Tensor, nn
 
 from errors import MetiaError
+from unetr.configuration import Blending
 from unetr.engines.engine import HostNetwork
 from unetr.engines.resident import TorchResident
-from unetr.windows import Plan, gaussian_weight, plans, run_windows, window_starts
+from unetr.windows import Plan, plans, run_windows, window_starts, window_weight
 
 CPU = torch.device("cpu")
 
@@ -48,7 +49,11 @@ def _network() -> nn.Module:
 
 
 def _on_host(
-    network: HostNetwork, volume: Tensor, batch: int, overlap: float = 0.5
+    network: HostNetwork,
+    volume: Tensor,
+    batch: int,
+    overlap: float = 0.5,
+    blending: Blending = "gaussian",
 ) -> Tensor:
     result = run_windows(
         network,
@@ -56,6 +61,7 @@ def _on_host(
         window=(32, 32, 32),
         overlap=overlap,
         batch=batch,
+        blending=blending,
         on_window=lambda _: None,
     )
     return torch.from_numpy(result)
@@ -66,12 +72,14 @@ def _on_device(
     volume: Tensor,
     batch: int,
     overlap: float = 0.5,
+    blending: Blending = "gaussian",
 ) -> Tensor:
     return TorchResident(network, CPU).run(
         volume,
         window=(32, 32, 32),
         overlap=overlap,
         batch=batch,
+        blending=blending,
         on_window=lambda _: None,
     )
 
@@ -79,34 +87,39 @@ def _on_device(
 @pytest.mark.parametrize("window", [(32, 32, 32), (64, 48, 96)])
 def test_the_weights_are_monais(window: tuple[int, int, int]) -> None:
     expected = compute_importance_map(window, "gaussian")
-    np.testing.assert_allclose(gaussian_weight(window), expected, rtol=1e-5)
+    np.testing.assert_allclose(window_weight(window), expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("shape", "overlap"),
+    ("shape", "overlap", "blending"),
     [
-        ((64, 48, 80), 0.5),
-        ((32, 32, 32), 0.5),
-        ((64, 32, 96), 0.0),
-        ((56, 80, 32), 0.25),
+        ((64, 48, 80), 0.5, "gaussian"),
+        ((32, 32, 32), 0.5, "gaussian"),
+        ((64, 32, 96), 0.0, "gaussian"),
+        ((56, 80, 32), 0.25, "gaussian"),
+        # With constant blending the windows always agree.
+        ((45, 33, 70), 0.5, "constant"),
+        ((50, 41, 47), 0.6, "constant"),
+        ((33, 32, 71), 0.0, "constant"),
     ],
 )
 @pytest.mark.parametrize("batch", [1, 4])
 def test_where_the_windows_agree_the_result_is_monais(
-    shape: tuple[int, int, int], overlap: float, batch: int
+    shape: tuple[int, int, int], overlap: float, blending: Blending, batch: int
 ) -> None:
     volume = torch.randn(shape, generator=torch.Generator().manual_seed(4))
     network = _network()
     reference = sliding_window_inference(
-        volume[None, None], (32, 32, 32), 1, network, overlap=overlap, mode="gaussian"
+        volume[None, None], (32, 32, 32), 1, network, overlap=overlap, mode=blending
     )[0, 0]
     with torch.inference_mode():
-        on_device = _on_device(network, volume, batch, overlap)
+        on_device = _on_device(network, volume, batch, overlap, blending)
         on_host = _on_host(
             lambda windows: network(torch.from_numpy(windows)).numpy(),
             volume,
             batch,
             overlap,
+            blending,
         )
     torch.testing.assert_close(on_host, reference, atol=1e-5, rtol=1e-5)
     torch.testing.assert_close(on_device, reference, atol=1e-5, rtol=1e-5)

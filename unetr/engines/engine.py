@@ -19,7 +19,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unetr.configuration import NetworkArguments
+from unetr.configuration import Blending, NetworkArguments
 from unetr.preprocessing import Arithmetic
 
 EngineName = Literal["torch", "openvino"]
@@ -97,6 +97,7 @@ class Resident(Protocol):
         overlap: float,
         batch: int,
         on_window: Callable[[float], None],
+        blending: Blending = "gaussian",
     ) -> Any:
         """Slide over a volume of `arithmetic`; gives logits where the volume is."""
 

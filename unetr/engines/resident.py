@@ -16,8 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from unetr.configuration import Blending
 from unetr.preprocessing import HOST, FloatArray, Matrices, Padding, multiply_axes
-from unetr.windows import gaussian_weight, refuse_no_numbers, window_places
+from unetr.windows import refuse_no_numbers, window_places, window_weight
 
 
 class DeviceArithmetic:
@@ -73,8 +74,9 @@ class TorchResident:
         self._weight = lru_cache(maxsize=4)(self._upload_weight)
         self.arithmetic = DeviceArithmetic(device)
 
-    def _upload_weight(self, window: tuple[int, ...]) -> Tensor:
-        return torch.from_numpy(gaussian_weight(window).copy()).to(self._device)
+    def _upload_weight(self, window: tuple[int, ...], blending: Blending) -> Tensor:
+        weight = window_weight(window, blending)
+        return torch.from_numpy(weight.copy()).to(self._device)
 
     def run(
         self,
@@ -84,12 +86,13 @@ class TorchResident:
         overlap: float,
         batch: int,
         on_window: Callable[[float], None],
+        blending: Blending = "gaussian",
     ) -> Tensor:
         """Slide over a volume of the device; see ``unetr.windows.run_windows``."""
-        weight = self._weight(tuple(window))
+        weight = self._weight(tuple(window), blending)
         total = torch.zeros_like(volume)
         weights = torch.zeros_like(volume)
-        places = window_places(volume.shape, window, overlap)
+        places = window_places(volume.shape, window, overlap, blending)
         for first in range(0, len(places), batch):
             group = places[first : first + batch]
             for offset in range(len(group)):

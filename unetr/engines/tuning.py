@@ -194,6 +194,7 @@ def _answers(
                 volume,
                 window=_window(inference),
                 overlap=inference.overlap,
+                blending=inference.blending,
                 batch=1,
                 on_window=lambda _done: None,
             )
@@ -204,7 +205,8 @@ def _answers(
 def _places(
     volume: FloatArray, inference: InferenceParameters
 ) -> list[tuple[slice, ...]]:
-    return window_places(volume.shape, _window(inference), inference.overlap)
+    window = _window(inference)
+    return window_places(volume.shape, window, inference.overlap, inference.blending)
 
 
 def _window(inference: InferenceParameters) -> tuple[int, int, int]:

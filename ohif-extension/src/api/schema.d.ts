@@ -911,7 +911,7 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** Go back to the model that was promoted before. */
+        /** Undo the present promotion; answers with the model that is used then. */
         post: {
             parameters: {
                 query?: never;
