@@ -19,7 +19,8 @@ import numpy as np
 
 from benchmarks.machine import tell
 from benchmarks.models import network_folder
-from segmentation.cli.evaluation import EvaluationCase, evaluate_case
+from segmentation.cli.evaluation import evaluate_case
+from segmentation.cli.evaluation_cases import EvaluationCase
 from segmentation.models.registry import ModelFolder, load_predictor
 from unetr.training.evaluation import CaseRecord
 from unetr.training.heads import read_split, read_volume, source_path

@@ -2,48 +2,53 @@
 
 Predicts and measures exactly as the service does (``load_as_set``,
 ``find_lesions``), then leaves the figures to ``unetr.training.evaluation``. Writes
-``evaluation.json``, two tables as CSV and a self-contained ``report.html``. One case at
-a time; nothing leaves the machine.
+``evaluation.json``, three tables as CSV and a self-contained ``report.html``. One case
+at a time; one that fails is named, and the others are reported. Nothing leaves the
+machine.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from segmentation.cli.evaluation_cases import EvaluationCase, own_cases, synthetic_heads
 
 if TYPE_CHECKING:
     import highdicom as hd
     import numpy as np
     from numpy.typing import NDArray
 
+    from errors import MetiaError
     from segmentation.lesions import LesionMap
     from segmentation.models.predictor import Predictor
     from segmentation.models.registry import ModelFolder
     from unetr.training.evaluation import CaseRecord, LesionRecord
     from unetr.training.lesionwise import LesionwiseResult
 
-GREY_LEVELS = 500.0
-"""Of the brain's median in synthetic images, which scanners write as whole numbers."""
 WORST_CASES = 8
 
 
-@dataclass(frozen=True)
-class EvaluationCase:
-    """An image with its truth on the same grid.
+@dataclass
+class _Outcome:
+    """What became of the cases; `pictures` are (lesion-wise Dice, caption, PNG)."""
 
-    Lesions of the truth that touch what is above 0 in `passed_over` are not asked for.
-    """
+    records: list[CaseRecord] = field(default_factory=list)
+    pictures: list[tuple[float, str, bytes]] = field(default_factory=list)
+    failed: dict[str, MetiaError] = field(default_factory=dict)
 
-    name: str
-    image: hd.Volume
-    truth: hd.Volume
-    passed_over: hd.Volume | None = None
+    def failures(self) -> str:
+        """Name the cases that failed, and why."""
+        return " ".join(
+            f"{name}: {error.detail}" for name, error in self.failed.items()
+        )
 
 
 @click.command()
@@ -60,10 +65,11 @@ class EvaluationCase:
 )
 @click.option(
     "--part",
-    type=click.Choice(["validation", "test"]),
+    type=click.Choice(["train", "validation", "test", "all"]),
     default="test",
     show_default=True,
-    help="Of the heads; choose thresholds on validation, report on test.",
+    help="Of the heads, or of the cases where they have a split.json; choose "
+    "thresholds on validation, report on test.",
 )
 @click.option("--count", type=click.IntRange(min=1), default=50, show_default=True)
 @click.option("--seed", type=click.IntRange(min=0), default=20_000, show_default=True)
@@ -89,7 +95,11 @@ class EvaluationCase:
     help="Also predict the mirror image and take the mean: twice the time. The service "
     "does not do this.",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto")
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    help="Instead of METIA_DEVICE.",
+)
 @click.option("--threads", type=click.IntRange(min=0), default=0)
 @click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder to make."
@@ -105,7 +115,7 @@ def evaluate(
     threshold: float | None,
     peak: float | None,
     mirrored: bool,
-    device: str,
+    device: str | None,
     threads: int,
     out: Path,
 ) -> None:
@@ -124,97 +134,70 @@ def evaluate(
     level = threshold or predictor.threshold
     least_peak = predictor.minimum_peak if peak is None else peak
     if heads is not None:
-        source = f"{count} synthetic heads, part {part}, seed {seed}, painted lesions"
-        cases = _synthetic(heads, part, count, seed)
+        source = synthetic_heads(heads, part, count, seed)
     else:
         assert cases_folder is not None  # noqa: S101 - checked above
-        source = f"cases with truth in {cases_folder.name}"
-        cases = _own(cases_folder)
-    records, pictures = [], []
-    for case in cases:
-        record, worst = evaluate_case(
-            predictor, case, level, least_peak, mirrored=mirrored
-        )
-        records.append(record)
-        pictures.append((record.lesionwise_dice, *worst))
-        click.echo(
-            f"{case.name}: {len(record.lesions)} lesions, "
-            f"{sum(lesion.found for lesion in record.lesions)} found, "
-            f"{len(record.false_positive_diameters_mm)} false positives",
-            err=True,
-        )
-    if not records:
-        raise MetiaError("invalid-input", "There is no case to evaluate on.")
-    pictures.sort(key=lambda row: row[0])
+        source = own_cases(cases_folder, part)
+    if not source.cases:
+        raise MetiaError("invalid-input", f"There is none to evaluate: {source.text}.")
+    measure = partial(
+        evaluate_case,
+        predictor,
+        threshold=level,
+        minimum_peak=least_peak,
+        mirrored=mirrored,
+    )
+    outcome = _evaluate_all(source.cases, measure)
     facts = {
         "model": f"{folder.identity.name} {folder.identity.version}",
         "model hash": folder.identity.sha256,
         "weights hash": folder.manifest.files.get(WEIGHTS_NAME, "none"),
-        "data": source,
+        "data": source.text,
         "threshold": f"{level:g}",
         "mirrored too": str(mirrored),
         "smallest lesion": f"{predictor.minimum_volume_mm3:g} mm3",
         "least peak": f"{least_peak:g}",
-        "refused answers": str(sum(record.refused for record in records)),
+        "refused answers": str(sum(record.refused for record in outcome.records)),
+        "not evaluated": outcome.failures() or "none",
     }
-    _write(out, facts, records, [row[1:] for row in pictures[:WORST_CASES]])
+    if outcome.records:
+        _write(out, facts, outcome)
+    if outcome.failed:
+        first = next(iter(outcome.failed.values()))
+        raise MetiaError(first.code, f"Not evaluated: {outcome.failures()}")
+
+
+def _evaluate_all(
+    cases: Iterable[tuple[str, Callable[[], EvaluationCase]]],
+    measure: Callable[[EvaluationCase], tuple[CaseRecord, tuple[str, bytes]]],
+) -> _Outcome:
+    """Take one case after the other; a failure is kept, for the end."""
+    from errors import MetiaError
+
+    outcome = _Outcome()
+    for name, read in cases:
+        try:
+            record, worst = measure(read())
+        except MetiaError as error:
+            outcome.failed[name] = error
+            click.echo(f"{name}: not evaluated. {error.detail}", err=True)
+            continue
+        outcome.records.append(record)
+        outcome.pictures.append((record.lesionwise_dice, *worst))
+        click.echo(
+            f"{record.name}: {len(record.lesions)} lesions, "
+            f"{sum(lesion.found for lesion in record.lesions)} found, "
+            f"{len(record.false_positives)} false positives",
+            err=True,
+        )
+    return outcome
 
 
 def _model(name: str, path: Path | None) -> ModelFolder:
-    from segmentation.models.registry import ModelFolder, ModelRegistry
-    from settings import get_settings
+    from segmentation.cli.chosen_model import chosen_model
+    from segmentation.models.registry import ModelFolder
 
-    if path is not None:
-        return ModelFolder.open(path.resolve())
-    settings = get_settings()
-    registry = ModelRegistry(settings.model_dirs)
-    return registry.default(name or settings.default_model)
-
-
-def _synthetic(
-    heads: Path, part: str, count: int, seed: int
-) -> Iterator[EvaluationCase]:
-    import highdicom as hd
-    import numpy as np
-
-    from unetr.training.heads import HeadStore
-    from unetr.training.parameters import SyntheticParameters
-    from unetr.training.synthetic import HeadGenerator
-
-    chosen = HeadStore(
-        heads, ("test",) if part == "test" else ("validation",), evaluation=True
-    )
-    generator = HeadGenerator(chosen, SyntheticParameters(), seed=seed)
-    # Slices to the head, rows to the back, columns to the left, 1 mm (LPS).
-    affine = np.array([[0, 0, 1, 0], [0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]], float)
-    for index in range(count):
-        head = generator.make(index)
-        grey = np.round(head.image.numpy() * GREY_LEVELS).astype(np.float32)
-        image = hd.Volume(
-            array=grey,
-            affine=affine,
-            coordinate_system=hd.CoordinateSystemNames.PATIENT,
-        )
-        truth = image.with_array((head.target.numpy() >= 0.5).astype(np.float32))
-        # A real tumour comes again with every image of its head; it counts once, with
-        # the real images (benchmarks.real_images).
-        read = None
-        if head.read is not None:
-            read = image.with_array((head.read.numpy() >= 0.5).astype(np.float32))
-        yield EvaluationCase(f"{index:03d} {head.source}", image, truth, read)
-
-
-def _own(folder: Path) -> Iterator[EvaluationCase]:
-    import numpy as np
-
-    from segmentation.cli.nifti import load_nifti
-    from unetr.training.cases import find_cases
-
-    for case in find_cases(folder)[0]:
-        image = load_nifti(case.image).series.volume
-        truth = load_nifti(case.mask).series.volume
-        mask = (np.asarray(truth.array) > 0).astype(np.float32)
-        yield EvaluationCase(case.name, image, image.with_array(mask))
+    return chosen_model(name) if path is None else ModelFolder.open(path.resolve())
 
 
 def evaluate_case(
@@ -227,25 +210,18 @@ def evaluate_case(
 ) -> tuple[CaseRecord, tuple[str, bytes]]:
     """Predict one case, compare it with its truth, and draw its worst slice.
 
-    What is one true lesion, and which are not counted, is as in ``lesionwise``.
+    What is one true lesion, and which are not counted, is as in ``lesionwise``. Sizes
+    of the truth and of what was found are both those of their voxels.
     """
     import numpy as np
 
-    from segmentation.lesions import find_lesions, measure_segments
-    from unetr.training.evaluation import CaseRecord, froc_counts
+    from segmentation.lesions import measure_segments
+    from unetr.training.evaluation import CaseRecord, FalsePositive, froc_counts
     from unetr.training.lesionwise import lesionwise
 
     began = time.perf_counter()
-    probability, refused = _predict(predictor, case.image)
-    if mirrored:
-        other, refused_too = _predict(predictor, _mirror(case.image))
-        mean = (probability.array + _mirror(other).array) / 2
-        probability, refused = probability.with_array(mean), refused or refused_too
-    found = find_lesions(
-        probability,
-        threshold=threshold,
-        minimum_volume_mm3=predictor.minimum_volume_mm3,
-        minimum_peak=minimum_peak,
+    probability, found, refused = _answer(
+        predictor, case.image, threshold, minimum_peak, mirrored=mirrored
     )
     seconds = time.perf_counter() - began
     predicted, truth = found.labels.array > 0, case.truth.array > 0
@@ -255,17 +231,19 @@ def evaluate_case(
     true = measure_segments(
         case.truth.with_array(result.labels.astype(np.uint16)), numbers=counted
     )
-    matched = _match(true, found, result)
+    # The contour of a mask is longer than that of a probability, which the service
+    # measures: to compare, both are measured as masks.
+    drawn = measure_segments(found.labels)
     touched = set(_numbers_near(truth, np.asarray(found.labels.array)))
     wrong = [
-        lesion.longest_diameter_mm
-        for lesion in found.lesions
+        FalsePositive(lesion.longest_diameter_mm, lesion.volume_ml)
+        for lesion in drawn.lesions
         if lesion.number not in touched
     ]
     record = CaseRecord(
         name=case.name,
-        lesions=tuple(matched),
-        false_positive_diameters_mm=tuple(wrong),
+        lesions=tuple(_match(true, found, drawn, result)),
+        false_positives=tuple(wrong),
         lesionwise_dice=result.dice,
         lesionwise_hd95_mm=result.hd95_mm,
         froc=froc_counts(
@@ -281,21 +259,43 @@ def evaluate_case(
     return record, _worst_slice(case, predicted, truth)
 
 
-def _predict(predictor: Predictor, image: hd.Volume) -> tuple[hd.Volume, bool]:
-    """Predict; an answer that is refused as implausible counts as finding nothing."""
+def _answer(
+    predictor: Predictor,
+    image: hd.Volume,
+    threshold: float,
+    minimum_peak: float,
+    *,
+    mirrored: bool,
+) -> tuple[hd.Volume, LesionMap, bool]:
+    """Predict and find lesions; True: refused as implausible, and nothing is found."""
     import numpy as np
 
     from errors import MetiaError
+    from segmentation.lesions import find_lesions
 
+    find = partial(
+        find_lesions,
+        threshold=threshold,
+        minimum_volume_mm3=predictor.minimum_volume_mm3,
+        minimum_peak=minimum_peak,
+    )
     try:
-        answer = predictor.predict(
-            image, progress=lambda _: None, cancelled=lambda: False
-        )
+        probability = _predict(predictor, image)
+        if mirrored:
+            other = _mirror(_predict(predictor, _mirror(image)))
+            mean = (probability.array + other.array) / 2
+            probability = probability.with_array(mean)
+        return probability, find(probability), False
     except MetiaError as error:
         if error.code != "prediction-implausible":
             raise
-        return image.with_array(np.zeros(image.spatial_shape, np.float32)), True
-    return answer.probability, False
+    nothing = image.with_array(np.zeros(image.spatial_shape, np.float32))
+    return nothing, find(nothing), True
+
+
+def _predict(predictor: Predictor, image: hd.Volume) -> hd.Volume:
+    answer = predictor.predict(image, progress=lambda _: None, cancelled=lambda: False)
+    return answer.probability
 
 
 def _mirror(image: hd.Volume) -> hd.Volume:
@@ -311,30 +311,38 @@ def _mirror(image: hd.Volume) -> hd.Volume:
 
 
 def _match(
-    true: LesionMap, found: LesionMap, result: LesionwiseResult
+    true: LesionMap, found: LesionMap, drawn: LesionMap, result: LesionwiseResult
 ) -> list[LesionRecord]:
-    """Compare every true lesion with the predicted ones that touch it."""
+    """Compare every true lesion with the predicted ones that touch it.
+
+    `found` has the measures of the service, `drawn` those of its voxels.
+    """
     import numpy as np
 
     from unetr.training.evaluation import LesionRecord
 
     labels = np.asarray(found.labels.array)
-    by_number = {lesion.number: lesion for lesion in found.lesions}
+    by_number = {lesion.number: lesion for lesion in drawn.lesions}
+    reported_mm = {one.number: one.longest_diameter_mm for one in found.lesions}
     judged = {lesion.number: lesion for lesion in result.lesions}
     records = []
     for lesion in true.lesions:
         own = np.asarray(true.labels.array) == lesion.number
-        parts = [by_number[number] for number in _numbers_near(own, labels)]
+        numbers = _numbers_near(own, labels)
+        parts = [by_number[number] for number in numbers]
         records.append(
             LesionRecord(
                 diameter_mm=lesion.longest_diameter_mm,
                 volume_ml=lesion.volume_ml,
-                found_diameter_mm=(
-                    max(part.longest_diameter_mm for part in parts) if parts else None
+                found_diameter_mm=max(
+                    (part.longest_diameter_mm for part in parts), default=None
                 ),
                 found_volume_ml=sum(p.volume_ml for p in parts) if parts else None,
                 dice=judged[lesion.number].dice,
                 hd95_mm=judged[lesion.number].hd95_mm,
+                reported_diameter_mm=max(
+                    (reported_mm[number] for number in numbers), default=None
+                ),
             )
         )
     return records
@@ -364,26 +372,32 @@ def _worst_slice(
     return f"{case.name}, slice {place}", content
 
 
-def _write(
-    out: Path,
-    facts: dict[str, str],
-    records: list[CaseRecord],
-    pictures: list[tuple[str, bytes]],
-) -> None:
-    from unetr.training.evaluation import case_table, lesion_table, summarise
+def _write(out: Path, facts: dict[str, str], outcome: _Outcome) -> None:
+    from unetr.training.evaluation import (
+        case_table,
+        false_positive_table,
+        lesion_table,
+        summarise,
+    )
     from unetr.training.report import write_report
 
+    records = outcome.records
     summary = summarise(records)
     out.mkdir(parents=True)
     document = {"facts": facts, **summary.document()}
     (out / "evaluation.json").write_text(json.dumps(document, indent=1) + "\n", "utf-8")
     (out / "cases.csv").write_text(case_table(records), "utf-8")
     (out / "lesions.csv").write_text(lesion_table(records), "utf-8")
+    (out / "false_positives.csv").write_text(false_positive_table(records), "utf-8")
+    worst = sorted(outcome.pictures, key=lambda row: row[0])[:WORST_CASES]
     title = f"Evaluation of {facts['model']}"
-    page = write_report(title, facts, summary, records, pictures)
+    page = write_report(title, facts, summary, records, [row[1:] for row in worst])
     (out / "report.html").write_text(page, "utf-8")
     for name, figure in summary.figures.items():
-        if figure.value is not None and figure.interval is not None:
-            low, high = figure.interval
-            click.echo(f"{name:38} {figure.value:.3f}  [{low:.3f}, {high:.3f}]")
+        if figure.value is None:
+            continue
+        interval = ""
+        if figure.interval is not None:
+            interval = f"  [{figure.interval[0]:.3f}, {figure.interval[1]:.3f}]"
+        click.echo(f"{name:38} {figure.value:.3f}{interval}")
     click.echo(f"The report is {out / 'report.html'}.")

@@ -23,10 +23,8 @@ from segmentation.cli.dicom_files import (
     find_series,
     load_images,
 )
-from segmentation.cli.nifti import is_nifti, load_nifti
+from segmentation.cli.nifti import is_nifti, load_with_mask
 from segmentation.dicom.imports import read_import, referenced_series
-
-_GRID_TOLERANCE = 1e-3
 
 
 def load_case(image: Path, contour: Path) -> tuple[hd.Volume, NDArray[np.bool_]]:
@@ -63,13 +61,10 @@ def load_drawn(
 
 
 def _from_nifti(image: Path, contour: Path) -> tuple[hd.Volume, NDArray[np.bool_]]:
-    volume = load_nifti(image).series.volume
-    mask = load_nifti(contour).series.volume
-    if mask.shape != volume.shape or not np.allclose(
-        mask.affine, volume.affine, atol=_GRID_TOLERANCE
-    ):
-        raise MetiaError("input-unreadable", "The mask lies on another grid.")
-    return volume, np.asarray(mask.array) > 0
+    volume, inside = load_with_mask(image, contour)
+    if not inside.any():
+        raise MetiaError("input-unreadable", "The mask marks nothing.")
+    return volume, inside
 
 
 def _read_object(path: Path) -> pydicom.Dataset:

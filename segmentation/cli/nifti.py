@@ -2,8 +2,8 @@
 
 ``load_nifti`` gives the image in the order that DICOM series have (axial slices, rows
 to the back, columns to the left) and keeps what is needed to write a mask on exactly
-the grid of the file; ``mask_image`` does that, and for DICOM series too. Pure but
-for the file read.
+the grid of the file; ``mask_image`` does that, and for DICOM series too.
+``load_with_mask`` gives an image with a mask drawn on it. Pure but for the file read.
 """
 
 from __future__ import annotations
@@ -30,7 +30,9 @@ MAXIMUM_VOXELS = 1 << 28
 ORIENTATION = "FPL"
 """Axes of the volume made: towards feet, posterior, left, as ``load_series`` does."""
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_SHEAR_TOLERANCE = 1e-3
+_SHEAR_TOLERANCE = 1e-4
+"""That of ``highdicom.Volume``, which would refuse with fewer words."""
+_GRID_TOLERANCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -60,8 +62,13 @@ def is_nifti(path: Path) -> bool:
     return path.name.lower().endswith(SUFFIXES)
 
 
-def load_nifti(path: Path) -> NiftiSource:
+def load_nifti(path: Path, *, constant_allowed: bool = False) -> NiftiSource:
     """Read one NIfTI image.
+
+    Parameters
+    ----------
+    constant_allowed : bool, optional
+        A mask may have the same value everywhere; a head cannot.
 
     Raises
     ------
@@ -79,6 +86,8 @@ def load_nifti(path: Path) -> NiftiSource:
         ) from error
     except (ImageFileError, HeaderDataError, ValueError, EOFError, zlib.error) as error:
         raise MetiaError("input-unreadable", "The NIfTI file is damaged.") from error
+    if not constant_allowed and array.min() == array.max():
+        raise MetiaError("volume-bad-pixels", "Every voxel has the same value.")
     on_file = hd.Volume(array, _LPS_FROM_RAS @ affine, coordinate_system="PATIENT")
     volume = on_file.to_patient_orientation(ORIENTATION)
     header: Any = image.header
@@ -105,6 +114,30 @@ def load_nifti(path: Path) -> NiftiSource:
     )
 
 
+def load_with_mask(image: Path, mask: Path) -> tuple[hd.Volume, NDArray[np.bool_]]:
+    """Read an image, and a mask drawn on it.
+
+    Returns
+    -------
+    highdicom.Volume
+        float32, axes (slice, row, column).
+    ndarray of bool
+        True where the mask is above 0, which may be nowhere.
+
+    Raises
+    ------
+    MetiaError
+        As ``load_nifti``; ``input-unreadable`` for a mask on another grid.
+    """
+    volume = load_nifti(image).series.volume
+    drawn = load_nifti(mask, constant_allowed=True).series.volume
+    if drawn.shape != volume.shape or not np.allclose(
+        drawn.affine, volume.affine, atol=_GRID_TOLERANCE
+    ):
+        raise MetiaError("input-unreadable", "The mask lies on another grid.")
+    return volume, np.asarray(drawn.array) > 0
+
+
 def _checked(loaded: Any) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Give the voxels (axes as in the file) and the RAS affine, or refuse."""
     if not isinstance(loaded, nib.Nifti1Image):
@@ -123,8 +156,6 @@ def _checked(loaded: Any) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
         array = np.asarray(image.dataobj, dtype=np.float32).reshape(shape)
     if not np.isfinite(array).all():
         raise MetiaError("volume-bad-pixels", "Some values are not finite numbers.")
-    if array.min() == array.max():
-        raise MetiaError("volume-bad-pixels", "Every voxel has the same value.")
     return array, affine
 
 

@@ -10,7 +10,8 @@ import pytest
 from errors import MetiaError
 from segmentation.cli import dicom_files
 from segmentation.cli.dicom_files import dicom_folder, find_series, load_images
-from segmentation.cli.nifti import load_nifti, mask_image
+from segmentation.cli.known_contour import load_case
+from segmentation.cli.nifti import load_nifti, load_with_mask, mask_image
 from segmentation.phantoms import (
     Grid,
     Visit,
@@ -214,6 +215,27 @@ SHEARED = np.array([[2, 0.2, 0, 0], [0, 2, 0, 0], [0, 0, 2, 0], [0, 0, 0, 1.0]])
 def test_nifti_files_that_are_no_head_are_refused(tmp_path, code, array, affine):
     path = save(tmp_path / "a.nii", array, affine)
     assert code_of(load_nifti, path).code == code
+
+
+def test_a_mask_may_be_empty_but_not_lie_elsewhere(tmp_path):
+    image = save(tmp_path / "image.nii", ramp())
+    empty = save(tmp_path / "empty.nii", np.zeros((10, 11, 12), np.uint8))
+    volume, inside = load_with_mask(image, empty)
+    assert inside.shape == volume.shape
+    assert not inside.any()
+    assert code_of(load_case, image, empty).code == "input-unreadable"
+    marked = (ramp() > 500).astype(np.uint8)
+    same = save(tmp_path / "same.nii", marked)
+    assert load_with_mask(image, same)[1].sum() == marked.sum()
+    shifted = np.diag([2.0, 2, 2, 1])
+    shifted[0, 3] = 4
+    for name, array, affine in (
+        ("mirrored", marked, np.diag([-2, 2, 2, 1])),
+        ("shifted", marked, shifted),
+        ("larger", np.pad(marked, 1), None),
+    ):
+        other = save(tmp_path / f"{name}.nii", array, affine)
+        assert code_of(load_with_mask, image, other).code == "input-unreadable", name
 
 
 def test_a_header_that_promises_too_much_is_refused_unread(tmp_path):

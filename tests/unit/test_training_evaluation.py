@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ import pytest
 from unetr.training.evaluation import (
     FROC_THRESHOLDS,
     CaseRecord,
+    FalsePositive,
     LesionRecord,
     case_table,
+    false_positive_table,
     froc_counts,
     lesion_table,
     summarise,
@@ -156,7 +159,8 @@ def record(name: str, *found: bool, wrong: int = 0) -> CaseRecord:
         for place, hit in enumerate(found)
     )
     points = tuple((sum(found), wrong) for _ in FROC_THRESHOLDS)
-    return CaseRecord(name, lesions, (3.0,) * wrong, 0.5, 100.0, points)
+    false = (FalsePositive(3.0, 0.02),) * wrong
+    return CaseRecord(name, lesions, false, 0.5, 100.0, points)
 
 
 def test_figures_add_up() -> None:
@@ -175,8 +179,56 @@ def test_figures_add_up() -> None:
     assert summary.agreement["volume_ml"]["mean_absolute"] == pytest.approx(0.02)
     assert summarise(cases).document() == summary.document()
     json.dumps(summary.document())
-    assert case_table(cases).splitlines()[2].startswith("b,2,1,2,0.5")
+    assert case_table(cases).splitlines()[2].startswith("b,2,1,2,0,0.5")
     assert lesion_table(cases).splitlines()[3].startswith("b,4.0,0.1,,")
+    assert false_positive_table(cases).splitlines() == [
+        "case,diameter_mm,volume_ml",
+        "b,3.0,0.02",
+        "b,3.0,0.02",
+    ]
+
+
+def test_false_positives_are_counted_by_size() -> None:
+    sizes = (1.0, 3.0, 4.9, 5.0, 25.0)
+    wrong = tuple(FalsePositive(mm, 0.1) for mm in sizes)
+    cases = [replace(record("a"), false_positives=wrong), record("b")]
+    figures = summarise(cases).figures
+    found = [
+        figures[f"false positives a scan {name}"].value
+        for name in ("< 3 mm", "3-5 mm", "5-10 mm", "10-20 mm", ">= 20 mm")
+    ]
+    assert found == [0.5, 1.0, 0.5, 0.0, 0.5]
+    assert figures["false positives a scan"].value == 2.5
+
+
+def test_draws_that_all_agree_give_no_interval_of_no_width() -> None:
+    figures = summarise([record(name, True, True) for name in "abcde"]).figures
+    # Wilson: n / (n + z^2) to 1.
+    assert figures["sensitivity"].interval == pytest.approx(
+        (10 / (10 + 1.959964**2), 1.0), abs=1e-5
+    )
+    assert figures["false positives a scan"].value == 0.0
+    assert figures["false positives a scan"].interval is None
+    low, high = summarise([record("a", False), record("b", False)]).figures[
+        "sensitivity"
+    ].interval or (9, 9)
+    assert (low, high) == pytest.approx((0, 0.65762), abs=1e-4)
+    alone = summarise([record("a", True, False, wrong=1)]).figures
+    low, high = alone["sensitivity"].interval or (9, 9)
+    assert 0 < low < 0.1 < 0.9 < high < 1
+    for name, figure in alone.items():
+        if not name.startswith("sensitivity"):
+            assert figure.interval is None, name
+
+
+def test_without_lesions_there_is_no_sensitivity_to_draw() -> None:
+    cases = [record("a", wrong=1), record("b")]
+    summary = summarise(cases)
+    assert {point["sensitivity"] for point in summary.froc} == {None}
+    assert {point["false_positives_a_scan"] for point in summary.froc} == {0.5}
+    page = write_report("T", {}, summary, cases, [])
+    assert "Nothing to show" in page
+    assert '<td class="n">–</td><td class="n">0.50</td>' in page
 
 
 def test_froc_counts_fall_with_the_threshold() -> None:
@@ -224,7 +276,7 @@ def test_the_report_needs_nothing_else() -> None:
     assert "data:image/png;base64," in page
     assert not re.search(r'(src|href)="(?!data:)', page)
     assert "Not a medical device" in page
-    nothing = [record("c")]
-    assert "Nothing to show" not in write_report(
-        "T", {}, summarise(nothing), nothing, []
-    )
+    assert "Nothing to show" not in page
+    assert "Wilson" in page
+    refused = [replace(record("c"), refused=True)]
+    assert "<td>yes</td>" in write_report("T", {}, summarise(refused), refused, [])

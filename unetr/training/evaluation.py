@@ -1,22 +1,23 @@
 """How well a model finds lesions: records of cases, and what they add up to.
 
 ``CaseRecord`` is what one image gave; ``summarise`` turns many into figures with 95 %
-bootstrap intervals (cases are drawn, so lesions of one head stay together). Who
-predicts and measures is the caller: nothing here knows a model. Diameters in mm,
-volumes in ml; a lesion's size is its longest axial diameter. Pure, seeded.
+bootstrap intervals (cases are drawn, so lesions of one head stay together). Where all
+draws agree, a sensitivity has Wilson's interval of its lesions and any other figure
+none. Who predicts and measures is the caller: nothing here knows a model. Diameters in
+mm, volumes in ml; a lesion's size is its longest axial diameter. Pure, seeded.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from scipy import ndimage, stats
 
 BINS_MM: tuple[tuple[float, float], ...] = (
     (0, 3),
@@ -36,9 +37,12 @@ class LesionRecord:
     Attributes
     ----------
     found_diameter_mm, found_volume_ml : float or None
-        Of what was predicted for it; None where it was missed.
+        Of what was predicted for it, measured as the truth is; None where it was
+        missed.
     dice, hd95_mm : float
         0 and 374 where it was missed.
+    reported_diameter_mm : float or None
+        The diameter that the service would report for it.
     """
 
     diameter_mm: float
@@ -47,6 +51,7 @@ class LesionRecord:
     found_volume_ml: float | None
     dice: float
     hd95_mm: float
+    reported_diameter_mm: float | None = None
 
     @property
     def found(self) -> bool:
@@ -55,12 +60,19 @@ class LesionRecord:
 
 
 @dataclass(frozen=True)
+class FalsePositive:
+    """What was predicted where there is no lesion, measured as the truth is."""
+
+    diameter_mm: float
+    volume_ml: float
+
+
+@dataclass(frozen=True)
 class CaseRecord:
     """One image.
 
     Attributes
     ----------
-    false_positive_diameters_mm : tuple of float
     refused : bool
         The answer was implausible: nothing was found.
     froc : tuple of (int, int)
@@ -69,12 +81,17 @@ class CaseRecord:
 
     name: str
     lesions: tuple[LesionRecord, ...]
-    false_positive_diameters_mm: tuple[float, ...]
+    false_positives: tuple[FalsePositive, ...]
     lesionwise_dice: float
     lesionwise_hd95_mm: float
     froc: tuple[tuple[int, int], ...]
     seconds: float = 0.0
     refused: bool = False
+
+    @property
+    def false_positive_diameters_mm(self) -> tuple[float, ...]:
+        """The sizes alone."""
+        return tuple(wrong.diameter_mm for wrong in self.false_positives)
 
 
 @dataclass(frozen=True)
@@ -86,6 +103,14 @@ class Figure:
     count: int
 
 
+class FrocPoint(TypedDict):
+    """What one least peak gives; without lesions there is no sensitivity."""
+
+    threshold: float
+    sensitivity: float | None
+    false_positives_a_scan: float
+
+
 @dataclass(frozen=True)
 class Summary:
     """What all cases add up to."""
@@ -93,7 +118,7 @@ class Summary:
     cases: int
     lesions: int
     figures: dict[str, Figure]
-    froc: list[dict[str, float]] = field(default_factory=list)
+    froc: list[FrocPoint] = field(default_factory=list)
     agreement: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
@@ -168,7 +193,18 @@ def bin_name(bounds: tuple[float, float]) -> str:
     return f">= {low:g} mm" if high == float("inf") else f"{low:g}-{high:g} mm"
 
 
-Statistic = Callable[[Sequence[CaseRecord]], tuple[float | None, int]]
+Computation = Callable[[Sequence[CaseRecord]], tuple[float | None, int]]
+
+
+@dataclass(frozen=True)
+class Statistic:
+    """How a figure is computed of cases, with the number of what it is of.
+
+    `is_share`: the value is the share of that many things that have something.
+    """
+
+    compute: Computation
+    is_share: bool = False
 
 
 def _sensitivity(bounds: tuple[float, float]) -> Statistic:
@@ -181,7 +217,7 @@ def _sensitivity(bounds: tuple[float, float]) -> Statistic:
         ]
         return (float(np.mean(hits)) if hits else None), len(hits)
 
-    return compute
+    return Statistic(compute, is_share=True)
 
 
 def _median_dice(bounds: tuple[float, float]) -> Statistic:
@@ -194,7 +230,7 @@ def _median_dice(bounds: tuple[float, float]) -> Statistic:
         ]
         return (float(np.median(scores)) if scores else None), len(scores)
 
-    return compute
+    return Statistic(compute)
 
 
 def _mean(values: Callable[[CaseRecord], float]) -> Statistic:
@@ -202,7 +238,15 @@ def _mean(values: Callable[[CaseRecord], float]) -> Statistic:
         numbers = [values(case) for case in cases]
         return (float(np.mean(numbers)) if numbers else None), len(numbers)
 
-    return compute
+    return Statistic(compute)
+
+
+def _false_positives(bounds: tuple[float, float]) -> Statistic:
+    return _mean(
+        lambda case: float(
+            sum(bounds[0] <= mm < bounds[1] for mm in case.false_positive_diameters_mm)
+        )
+    )
 
 
 EVERY = (0.0, float("inf"))
@@ -215,9 +259,9 @@ def _statistics() -> dict[str, Statistic]:
     }
     for bounds in BINS_MM:
         named[f"sensitivity {bin_name(bounds)}"] = _sensitivity(bounds)
-    named["false positives a scan"] = _mean(
-        lambda case: float(len(case.false_positive_diameters_mm))
-    )
+    named["false positives a scan"] = _false_positives(EVERY)
+    for bounds in BINS_MM:
+        named[f"false positives a scan {bin_name(bounds)}"] = _false_positives(bounds)
     named["median Dice of found lesions"] = _median_dice(EVERY)
     for bounds in BINS_MM:
         named[f"median Dice {bin_name(bounds)}"] = _median_dice(bounds)
@@ -229,17 +273,16 @@ def _statistics() -> dict[str, Statistic]:
 
 
 def summarise(cases: Sequence[CaseRecord], *, seed: int = 1) -> Summary:
-    """Add up all cases, with bootstrap intervals."""
+    """Add up all cases, with intervals."""
     random = np.random.default_rng(seed)
     draws = [random.integers(0, len(cases), len(cases)) for _ in range(RESAMPLES)]
-    figures = {}
-    for name, statistic in _statistics().items():
-        value, count = statistic(cases)
-        figures[name] = Figure(value, _interval(cases, statistic, draws), count)
     return Summary(
         cases=len(cases),
         lesions=sum(len(case.lesions) for case in cases),
-        figures=figures,
+        figures={
+            name: _figure(cases, statistic, draws)
+            for name, statistic in _statistics().items()
+        },
         froc=_froc(cases),
         agreement={
             "diameter_mm": _agreement(pairs(cases, "diameter_mm")),
@@ -248,26 +291,32 @@ def summarise(cases: Sequence[CaseRecord], *, seed: int = 1) -> Summary:
     )
 
 
-def _interval(
+def _figure(
     cases: Sequence[CaseRecord],
     statistic: Statistic,
     draws: Sequence[NDArray[np.int64]],
-) -> tuple[float, float] | None:
-    values = [statistic([cases[place] for place in draw])[0] for draw in draws]
-    known = [value for value in values if value is not None]
-    if not known:
-        return None
-    low, high = np.percentile(known, (2.5, 97.5))
-    return float(low), float(high)
+) -> Figure:
+    value, count = statistic.compute(cases)
+    if value is None:
+        return Figure(None, None, count)
+    drawn = [statistic.compute([cases[place] for place in draw])[0] for draw in draws]
+    low, high = np.percentile([one for one in drawn if one is not None], (2.5, 97.5))
+    if low < high:
+        return Figure(value, (float(low), float(high)), count)
+    # All draws agree (one case, or all found): they say nothing about other cases.
+    if not statistic.is_share:
+        return Figure(value, None, count)
+    wilson = stats.binomtest(round(value * count), count).proportion_ci(method="wilson")
+    return Figure(value, (float(wilson.low), float(wilson.high)), count)
 
 
-def _froc(cases: Sequence[CaseRecord]) -> list[dict[str, float]]:
+def _froc(cases: Sequence[CaseRecord]) -> list[FrocPoint]:
     total = sum(len(case.lesions) for case in cases)
     return [
         {
             "threshold": threshold,
             "sensitivity": (
-                sum(case.froc[place][0] for case in cases) / total if total else 0.0
+                sum(case.froc[place][0] for case in cases) / total if total else None
             ),
             "false_positives_a_scan": (
                 sum(case.froc[place][1] for case in cases) / len(cases)
@@ -302,46 +351,70 @@ def _agreement(values: Sequence[tuple[float, float]]) -> dict[str, float]:
     }
 
 
-def case_table(cases: Sequence[CaseRecord]) -> str:
-    """Give one row a case, as CSV."""
+def _table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(
-        (
-            "case",
-            "lesions",
-            "found",
-            "false_positives",
-            "lesionwise_dice",
-            "lesionwise_hd95_mm",
-            "seconds",
-        )
-    )
-    for case in cases:
-        writer.writerow(
-            (
-                case.name,
-                len(case.lesions),
-                sum(lesion.found for lesion in case.lesions),
-                len(case.false_positive_diameters_mm),
-                round(case.lesionwise_dice, 4),
-                round(case.lesionwise_hd95_mm, 2),
-                round(case.seconds, 2),
-            )
-        )
+    writer.writerow(header)
+    writer.writerows(rows)
     return stream.getvalue()
+
+
+def case_table(cases: Sequence[CaseRecord]) -> str:
+    """Give one row a case, as CSV; `refused` is 1 for an implausible answer."""
+    header = (
+        "case",
+        "lesions",
+        "found",
+        "false_positives",
+        "refused",
+        "lesionwise_dice",
+        "lesionwise_hd95_mm",
+        "seconds",
+    )
+    rows = (
+        (
+            case.name,
+            len(case.lesions),
+            sum(lesion.found for lesion in case.lesions),
+            len(case.false_positives),
+            int(case.refused),
+            round(case.lesionwise_dice, 4),
+            round(case.lesionwise_hd95_mm, 2),
+            round(case.seconds, 2),
+        )
+        for case in cases
+    )
+    return _table(header, rows)
 
 
 def lesion_table(cases: Sequence[CaseRecord]) -> str:
     """Give one row a true lesion, as CSV."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    names = ("diameter_mm", "volume_ml", "found_diameter_mm", "found_volume_ml")
-    writer.writerow(("case", *names, "dice", "hd95_mm"))
-    for case in cases:
-        for lesion in case.lesions:
-            values = [getattr(lesion, name) for name in names]
-            shown = ["" if value is None else round(value, 4) for value in values]
-            numbers = (round(lesion.dice, 4), round(lesion.hd95_mm, 2))
-            writer.writerow((case.name, *shown, *numbers))
-    return stream.getvalue()
+    names = (
+        "diameter_mm",
+        "volume_ml",
+        "found_diameter_mm",
+        "found_volume_ml",
+        "reported_diameter_mm",
+        "dice",
+        "hd95_mm",
+    )
+    rows = (
+        (case.name, *(_rounded(getattr(lesion, name)) for name in names))
+        for case in cases
+        for lesion in case.lesions
+    )
+    return _table(("case", *names), rows)
+
+
+def false_positive_table(cases: Sequence[CaseRecord]) -> str:
+    """Give one row a false positive, as CSV."""
+    rows = (
+        (case.name, _rounded(wrong.diameter_mm), _rounded(wrong.volume_ml))
+        for case in cases
+        for wrong in case.false_positives
+    )
+    return _table(("case", "diameter_mm", "volume_ml"), rows)
+
+
+def _rounded(value: float | None) -> float | str:
+    return "" if value is None else round(value, 4)

@@ -96,7 +96,10 @@ def _figures(summary: Summary) -> str:
         )
     return (
         f"<p>{summary.cases} cases with {summary.lesions} lesions; intervals of 95 % "
-        "from a bootstrap over cases.</p><table><tr><th>figure</th><th>value</th>"
+        "from a bootstrap over cases. Where all its draws agree (one case, or all "
+        "lesions found), a sensitivity has Wilson’s interval of its lesions, taken as "
+        "independent, and any other figure none.</p>"
+        "<table><tr><th>figure</th><th>value</th>"
         f"<th>interval</th><th>of</th></tr>{''.join(rows)}</table>"
     )
 
@@ -166,6 +169,7 @@ def _froc_plot(summary: Summary) -> str:
     points = [
         (point["false_positives_a_scan"], point["sensitivity"])
         for point in summary.froc
+        if point["sensitivity"] is not None
     ]
     plot = _plot(
         sorted(points),
@@ -176,7 +180,7 @@ def _froc_plot(summary: Summary) -> str:
     )
     rows = "".join(
         f'<tr><td class="n">{point["threshold"]:g}</td>'
-        f'<td class="n">{point["sensitivity"]:.3f}</td>'
+        f'<td class="n">{_number(point["sensitivity"])}</td>'
         f'<td class="n">{point["false_positives_a_scan"]:.2f}</td></tr>'
         for point in summary.froc
     )
@@ -227,12 +231,14 @@ def _cases(cases: Sequence[CaseRecord]) -> str:
         f"<tr><td>{html.escape(case.name)}</td>"
         f'<td class="n">{len(case.lesions)}</td>'
         f'<td class="n">{sum(lesion.found for lesion in case.lesions)}</td>'
-        f'<td class="n">{len(case.false_positive_diameters_mm)}</td>'
+        f'<td class="n">{len(case.false_positives)}</td>'
+        f"<td>{'yes' if case.refused else ''}</td>"
         f'<td class="n">{case.lesionwise_dice:.3f}</td>'
         f'<td class="n">{case.lesionwise_hd95_mm:.1f}</td></tr>'
         for case in cases
     )
     return (
         "<table><tr><th>case</th><th>lesions</th><th>found</th><th>false positives"
-        f"</th><th>lesion-wise Dice</th><th>HD95, mm</th></tr>{rows}</table>"
+        "</th><th>refused</th><th>lesion-wise Dice</th><th>HD95, mm</th></tr>"
+        f"{rows}</table>"
     )
