@@ -68,6 +68,13 @@ def make_pack(folder: Path, parts: tuple[str, ...] = ("train", "validation")) ->
     return folder / "pack"
 
 
+def damage(path: Path) -> None:
+    """Turn one byte of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
 def _save(path: Path, array: np.ndarray, affine: np.ndarray) -> None:
     nib.save(nib.Nifti1Image(array, affine), path)
 

@@ -3,7 +3,8 @@
 A case is an image and the outline that a person drew on it. ``write_case`` gives it the
 layout that ``metia train`` reads (``PATIENT__VISIT/image.nii.gz``, ``mask.nii.gz``),
 under names that say nothing of the patient: a keyed hash of the id, so that visits of
-one patient stay together and nobody can try ids out. Axes (slice, row, column).
+one patient stay together and nobody can try ids out. What readers judged later takes
+the place of what they judged before. Axes (slice, row, column).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import shutil
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,12 +50,15 @@ class Case:
         What identifies them; only a keyed hash of either is written.
     inside : ndarray of bool
         On the grid of `image`, (slice, row, column).
+    latest : bool
+        Whether it takes the place of an earlier case of the same visit.
     """
 
     patient: str
     visit: str
     image: hd.Volume
     inside: NDArray[np.bool_]
+    latest: bool = False
 
 
 def drawings(folder: Path) -> Iterator[pydicom.Dataset]:
@@ -96,7 +102,7 @@ def judged_cases(
     Lesions that the reader rejected are no part of the outline. What cannot be read
     from the archive comes as its error, and the rest goes on.
     """
-    for patient_key, result_id in list(_judged(engine, states)):
+    for patient_key, study_uid, result_id in list(_judged(engine, states)):
         try:
             material = load_material(engine, archive, result_id)
             wanted = [one.segment_number for one in material.lesions]
@@ -105,10 +111,12 @@ def judged_cases(
         except MetiaError as error:
             yield error
         else:
-            yield Case(patient_key, result_id, volume, labels > 0)
+            # Every edit is a new result, but a study has one current result.
+            yield Case(patient_key, study_uid, volume, labels > 0, latest=True)
 
 
-def _judged(engine: Engine, states: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _judged(engine: Engine, states: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Give patient, study and result."""
     with reading(engine) as session:
         cursor = None
         while True:
@@ -116,7 +124,7 @@ def _judged(engine: Engine, states: Sequence[str]) -> Iterator[tuple[str, str]]:
             for patient in page:
                 for visit in load_visits(session, patient.id):
                     if visit.result is not None and visit.result.state in states:
-                        yield patient.id, visit.result.id
+                        yield patient.id, visit.study_uid, visit.result.id
             if cursor is None:
                 return
 
@@ -132,23 +140,46 @@ def write_case(out: Path, case: Case) -> str:
     Raises
     ------
     MetiaError
-        ``output-exists`` where it was written before.
+        ``output-exists`` where it was written before; ``configuration-invalid`` where
+        it took the place of another and ``split.json`` cannot be read.
     """
     key = _key(out)
     name = f"{_pseudonym(key, case.patient)}__{_pseudonym(key, case.visit)}"
-    if (out / name).exists():
+    place, unfinished = out / name, out / f".{name}"
+    if place.exists() and not case.latest:
         raise MetiaError("output-exists", "This case is there already.")
-    unfinished = out / f".{name}"
-    unfinished.mkdir(exist_ok=True)
+    _write_files(unfinished, case)
+    if not place.exists():
+        unfinished.rename(place)
+        return name
+    if _same_files(place, unfinished):
+        shutil.rmtree(unfinished)
+        raise MetiaError("output-exists", "This case is there already, as it is now.")
+    with tempfile.TemporaryDirectory(dir=out, prefix=".") as outdated:
+        place.rename(Path(outdated) / name)
+        unfinished.rename(place)
+    # Needs torch, like all of training.
+    from unetr.training.cases import lock_again
+
+    lock_again(out, name)
+    return name
+
+
+def _write_files(folder: Path, case: Case) -> None:
+    folder.mkdir(exist_ok=True)
     affine = _RAS_FROM_LPS @ case.image.affine
     for kind, array in (
         ("image", np.asarray(case.image.array, np.float32)),
         ("mask", case.inside.astype(np.uint8)),
     ):
         image = nib.Nifti1Image(array, affine)  # type: ignore[no-untyped-call]
-        nib.save(image, unfinished / f"{kind}.nii.gz")
-    unfinished.rename(out / name)
-    return name
+        nib.save(image, folder / f"{kind}.nii.gz")
+
+
+def _same_files(one: Path, other: Path) -> bool:
+    return all(
+        path.read_bytes() == (one / path.name).read_bytes() for path in other.iterdir()
+    )
 
 
 def _pseudonym(key: bytes, text: str) -> str:

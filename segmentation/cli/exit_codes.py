@@ -25,7 +25,7 @@ class Exit(IntEnum):
     INTERNAL = 6
     """The machine, its settings, or a fault of the program."""
     CANCELLED = 130
-    """Stopped with Ctrl-C; nothing was written."""
+    """Stopped with Ctrl-C; what was kept, if anything, is said."""
 
 
 _BY_CODE: dict[str, Exit] = {

@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from unetr.training.configuration import DataConfiguration, TrainingConfiguration
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -68,7 +72,7 @@ def train(
 
     wanted = read_configuration(configuration)
     if check:
-        _check(wanted.data.cases)
+        _check(wanted)
         return
     if export_folder is not None:
         from unetr.training.export import export_model
@@ -87,22 +91,46 @@ def train(
         click.echo(f"The last checkpoint is {last}.")
 
 
-def _check(cases: str | None) -> None:
+def _check(wanted: TrainingConfiguration) -> None:
     from errors import MetiaError
+    from unetr.training.run import check
 
     click.echo("The configuration is valid.")
-    if cases is None:
-        return
+    faults = check(wanted)
+    for text in faults:
+        click.echo(f"fault: {text}")
+    serious = len(faults) + _count_bad_cases(wanted.data)
+    if serious:
+        raise MetiaError("configuration-invalid", f"There are {serious} faults.")
+    if wanted.data.cases is not None:
+        _divide_cases(Path(wanted.data.cases), wanted.data)
+
+
+def _count_bad_cases(data: DataConfiguration) -> int:
     from unetr.training.cases import check_cases
 
-    faults = check_cases(Path(cases))
+    faults = [] if data.cases is None else check_cases(Path(data.cases))
     for fault in faults:
         kind = "fault" if fault.serious else "note"
         click.echo(f"{kind}: {fault.case}: {fault.text}")
-    serious = sum(fault.serious for fault in faults)
-    if serious:
-        raise MetiaError("configuration-invalid", f"Cases have {serious} faults.")
-    click.echo("The cases are usable.")
+    return sum(fault.serious for fault in faults)
+
+
+def _divide_cases(folder: Path, data: DataConfiguration) -> None:
+    """Do as training will, but lock nothing."""
+    from unetr.training.cases import cases_for, find_cases, origin_of, plan_split
+    from unetr.training.sources import refuse_other_origins
+
+    cases, _ = find_cases(folder)
+    split = plan_split(folder, cases)
+    folding = {"folds": data.folds, "fold": data.fold}
+    trained = cases_for(cases, split, "train", **folding)
+    validated = cases_for(cases, split, "validation", **folding)
+    refuse_other_origins(data.patches, origin_of(split, **folding))
+    click.echo(
+        f"The cases are usable: {len(trained)} to train on, {len(validated)} to "
+        "validate with."
+    )
 
 
 @click.group()

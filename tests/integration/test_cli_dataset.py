@@ -10,14 +10,15 @@ import pytest
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from segmentation.cli.case_files import judged_cases, write_case
+from errors import MetiaError
+from segmentation.cli.case_files import KEY_NAME, judged_cases, write_case
 from segmentation.cli.main import main
 from tests.fake_archive import FakeArchive
 from tests.outlined_lesions import ball, loaded, outlined
 from tests.reader_edits import make_desk
 from tests.security.application import Application, make_empty_database
 from tests.seg_sources import grid
-from unetr.training.cases import find_cases
+from unetr.training.cases import check_cases, find_cases, lock_split
 
 GEOMETRY = grid((24, 40, 36))
 
@@ -66,6 +67,10 @@ def test_outlines_on_dicom_images_become_cases(
     names, masks, affine = _read(out)
     # Two readers of one patient: one patient, two cases.
     assert len({name.split("__")[0] for name in names}) == 1
+    # And training takes them.
+    faults = check_cases(out)
+    assert not [fault for fault in faults if fault.serious]
+    assert any("same file as that of" in fault.text for fault in faults)
     assert sorted(int(mask.sum()) for mask in masks) == sorted(
         int(ball(GEOMETRY, diameter).sum()) for diameter in (12, 8)
     )
@@ -108,3 +113,49 @@ def test_only_what_readers_judged_becomes_a_case(tmp_path: Path) -> None:
     np.testing.assert_array_equal(masks[0] > 0, labels > 0)
     for secret in (case.patient, case.visit):
         assert secret not in name
+
+
+def test_what_is_judged_anew_takes_the_place_of_what_was(tmp_path: Path) -> None:
+    empty = make_empty_database(tmp_path / "empty")
+    (tmp_path / "app").mkdir()
+    desk = make_desk(Application(tmp_path / "app", empty), FakeArchive())
+    out = tmp_path / "cases"
+
+    def judge(labels: np.ndarray) -> None:
+        answer = desk.save(labels, desk.kept())
+        assert answer.status_code == 201, answer.json
+        desk.result = answer.json
+
+    def collect() -> str:
+        (case,) = judged_cases(desk.application.engine, desk.archive, ("edited",))
+        return write_case(out, case)
+
+    labels = desk.labels.copy()
+    labels[2:5, 4:9, 5:11] = 2
+    judge(labels)
+    name = collect()
+    (out / "other").mkdir()
+    for kind in ("image", "mask"):
+        (out / "other" / f"{kind}.nii").write_text(f"another {kind}")
+    split = lock_split(out, find_cases(out)[0])
+    with pytest.raises(MetiaError) as caught:
+        collect()
+    assert caught.value.code == "output-exists"
+    labels[2:5, 4:9, 5:13] = 2
+    judge(labels)
+    assert collect() == name
+    cases, faults = find_cases(out)
+    assert [case.name for case in cases] == sorted([name, "other"])
+    assert faults == []
+    mask = nib.load(out / name / "mask.nii.gz")
+    np.testing.assert_array_equal(np.asarray(mask.dataobj) > 0, labels > 0)
+    assert (out / "other" / "mask.nii").read_text() == "another mask"
+    assert sorted(path.name for path in out.iterdir() if path.name[0] == ".") == [
+        KEY_NAME
+    ]
+    # The split goes on to fit, and nobody changes sides.
+    again = lock_split(out, cases)
+    assert [(one.name, one.part) for one in again.cases] == [
+        (one.name, one.part) for one in split.cases
+    ]
+    assert again != split

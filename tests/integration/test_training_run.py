@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -10,22 +11,28 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from errors import MetiaError
 from segmentation.models.registry import ModelFolder, load_predictor
 from tests.ball_head import make_ball_head
+from tests.drawn_cases import write_case
 from tests.tiny_heads import (
     TINY_NETWORK,
     TINY_PYRAMID,
+    damage,
     make_pack,
     tiny_configuration,
 )
+from unetr.training import cases
 from unetr.training.configuration import read_configuration
 from unetr.training.export import export_model
 from unetr.training.run import read_checkpoint, train
+from unetr.training.synthetic import SyntheticHead
 
 ROOT = Path(__file__).parents[2]
 
@@ -36,6 +43,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+    torch.use_deterministic_algorithms(False)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +133,118 @@ def test_training_learns_and_its_model_is_loaded(
     assert answer.parameters["profile"] == "head-mr"
     with pytest.raises(MetiaError, match="exists"):
         export_model(configuration, last, tmp_path / "models")
+
+
+def test_the_best_checkpoint_holds_the_weights_that_were_validated(
+    pack: Path, tmp_path: Path
+) -> None:
+    path = tiny_configuration(
+        tmp_path,
+        pack,
+        optimiser={"steps": 4, "warmup_steps": 1, "ema_decay": 0.8},
+        validation={"every_steps": 4, "heads": 1, "patches_per_head": 2},
+    )
+    configuration = read_configuration(path)
+    # Validated once, after the last step, so that these are the same weights.
+    averaged = read_checkpoint(train(configuration, progress=False))["state_dict"]
+    best = read_checkpoint(tmp_path / "run" / "best.ckpt")
+    assert best["global_step"] == 4
+    assert best["state_dict"].keys() == averaged.keys()
+    for name, values in averaged.items():
+        assert torch.equal(best["state_dict"][name], values), name
+    name = "out.conv.conv.weight"
+    raw = best["current_model_state"][f"network.{name}"]
+    assert not torch.equal(raw, averaged[f"network.{name}"])
+    folder = export_model(configuration, tmp_path / "run" / "best.ckpt", tmp_path)
+    exported = load_file(folder / "weights.safetensors")[name]
+    assert torch.equal(exported, averaged[f"network.{name}"].half())
+
+
+def test_equal_runs_end_alike_whatever_a_pass_holds(pack: Path, tmp_path: Path) -> None:
+    """Twice the same, and two passes of one patch for one of two."""
+    hardware = {
+        "accelerator": "cpu",
+        "precision": "fp32",
+        "workers": 0,
+        "threads": 1,
+        "deterministic": True,
+    }
+    ended = []
+    for number, (batch, accumulate) in enumerate(((1, 2), (1, 2), (2, 1))):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        path = tiny_configuration(
+            folder,
+            pack,
+            optimiser={
+                "steps": 3,
+                "warmup_steps": 0,
+                "batch": batch,
+                "accumulate": accumulate,
+            },
+            hardware=hardware,
+            validation={"every_steps": 3, "heads": 1, "patches_per_head": 1},
+        )
+        last = read_checkpoint(train(read_configuration(path), progress=False))
+        assert last["global_step"] == 3
+        assert torch.are_deterministic_algorithms_enabled()
+        ended.append(last["state_dict"])
+    one, same, larger = ended
+    for name, values in one.items():
+        assert torch.equal(values, same[name]), name
+        assert torch.allclose(values, larger[name], atol=1e-4), name
+
+
+def test_a_fault_in_a_process_of_the_loader_is_told(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path)
+    for name in ("labels-0", "labels-1", "real"):
+        damage(pack / f"{name}.npz")
+    hardware = {"accelerator": "cpu", "precision": "fp32", "workers": 1, "threads": 1}
+    path = tiny_configuration(tmp_path, pack, hardware=hardware)
+    command = [sys.executable, "-m", "segmentation.cli", "train", str(path), "--quiet"]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
+    )
+    assert done.returncode == 3, done.stderr
+    assert "metia: input-unreadable: " in done.stderr
+    assert ".npz was changed." in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_interrupted_run_keeps_its_last_step(pack: Path, tmp_path: Path) -> None:
+    path = tiny_configuration(
+        tmp_path,
+        pack,
+        optimiser={"steps": 100_000, "batch": 1, "warmup_steps": 2},
+        validation={"every_steps": 100_000, "heads": 1, "patches_per_head": 1},
+        checkpoint_every_steps=20,
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-m", "segmentation.cli", "train", str(path), "--quiet"],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    last = tmp_path / "run" / "last.ckpt"
+    end = time.monotonic() + 120
+    while not last.exists() and time.monotonic() < end and process.poll() is None:
+        time.sleep(0.05)
+    before = last.stat().st_mtime_ns
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=120)
+    assert process.returncode == 130, said
+    assert "Stopping after this step" in said
+    assert "metia: cancelled" in said
+    assert last.stat().st_mtime_ns > before
+    stopped = read_checkpoint(last)
+    optimiser = stopped["optimizer_states"][0]["state"]
+    assert {int(state["step"]) for state in optimiser.values()} == {
+        stopped["global_step"]
+    }
+    train(read_configuration(path), resume=True, minutes=0.001, progress=False)
+    assert read_checkpoint(last)["global_step"] == stopped["global_step"] + 1
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
@@ -242,7 +362,10 @@ def test_two_processes_train_one_network(pack: Path, tmp_path: Path) -> None:
     assert steps == list(range(8))
 
 
-FIRST_TWO_BATCHES = """
+BATCHES = """
+import multiprocessing
+import os
+import signal
 import sys
 from pathlib import Path
 import torch
@@ -254,17 +377,23 @@ if __name__ == "__main__":
     batches = iter(loader)
     (first, _), (second, _) = next(batches), next(batches)
     print(tuple(first.shape), torch.equal(first, second))
+    # At a terminal Ctrl-C comes to all processes; these have to outlast the step.
+    for process in multiprocessing.active_children():
+        os.kill(process.pid, signal.SIGINT)
+    print(len([next(batches) for _ in range(20)]))
 """
 
 
-def test_workers_draw_different_patches(pack: Path, tmp_path: Path) -> None:
+def test_workers_draw_different_patches_and_leave_the_end_to_training(
+    pack: Path, tmp_path: Path
+) -> None:
     path = tiny_configuration(
         tmp_path,
         pack,
         hardware={"accelerator": "cpu", "precision": "fp32", "workers": 2},
     )
-    script = tmp_path / "first_two_batches.py"
-    script.write_text(FIRST_TWO_BATCHES, "utf-8")
+    script = tmp_path / "batches.py"
+    script.write_text(BATCHES, "utf-8")
     # Not in this process: the loader's signal handler would stay in it for good, and
     # raise in whatever test runs when one of the loader's processes ends badly.
     done = subprocess.run(
@@ -276,4 +405,45 @@ def test_workers_draw_different_patches(pack: Path, tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "(2, 1, 32, 32, 32) False\n"
+    assert done.stdout == "(2, 1, 32, 32, 32) False\n20\n"
+
+
+def test_own_cases_alone_are_trained_on_and_validated_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded = set()
+
+    def load_case(case: cases.CaseFiles, *others: Any) -> SyntheticHead:
+        loaded.add(case.name)
+        return prepared(case, *others)
+
+    prepared = cases.load_case
+    monkeypatch.setattr(cases, "load_case", load_case)
+    configuration = read_configuration(
+        tiny_configuration(
+            tmp_path,
+            tmp_path,
+            data={"cases": "cases"},
+            optimiser={"steps": 6, "batch": 2, "warmup_steps": 1},
+            patches={"per_head": 2, "reuse": 1, "pool": 8},
+            validation={"every_steps": 6, "heads": 4, "patches_per_head": 2},
+        )
+    )
+    for visit in (1, 2):
+        write_case(tmp_path / "cases", f"p0__{visit}", visit)
+    with pytest.raises(MetiaError, match="no case for train"):
+        train(configuration, progress=False)
+    for patient in (1, 2):
+        write_case(tmp_path / "cases", f"p{patient}", 10 * patient)
+    last = train(configuration, progress=False)
+    assert read_checkpoint(last)["global_step"] == 6
+    (dice,) = (
+        row["validation/dice"]
+        for row in metrics(tmp_path / "run")
+        if row.get("validation/dice")
+    )
+    assert 0 <= float(dice) <= 1
+    locked = json.loads((tmp_path / "cases" / "split.json").read_text("utf-8"))
+    parts = {case["name"]: case["part"] for case in locked["cases"]}
+    assert set(parts.values()) == {"train", "validation", "test"}
+    assert {parts[name] for name in loaded} == {"train", "validation"}

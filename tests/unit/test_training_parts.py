@@ -1,15 +1,18 @@
-"""Configuration, losses, transfer of weights and the checker of cases."""
+"""Configuration, losses and transfer of weights."""
 
 from __future__ import annotations
 
 import copy
+import importlib.util
 import itertools
 import json
 import pickle
+import signal
+import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-import nibabel as nib
-import numpy as np
 import pytest
 import safetensors.torch
 import torch
@@ -17,16 +20,15 @@ from torch import nn
 
 from errors import MetiaError
 from segmentation.models.registry import ModelFolder
-from tests.tiny_heads import TINY_PYRAMID, tiny_configuration, tiny_labels
+from tests.tiny_heads import (
+    TINY_NETWORK,
+    TINY_PYRAMID,
+    damage,
+    make_pack,
+    tiny_configuration,
+)
 from unetr.configuration import NetworkArguments
 from unetr.network import build_network, load_for_inference
-from unetr.training.cases import (
-    cases_for,
-    check_cases,
-    find_cases,
-    load_case,
-    lock_split,
-)
 from unetr.training.configuration import read_configuration
 from unetr.training.export import export_model
 from unetr.training.losses import _voxel_loss, lesion_loss
@@ -37,7 +39,8 @@ from unetr.training.module import (
 )
 from unetr.training.muon import orthogonalise
 from unetr.training.parameters import LossParameters
-from unetr.training.sources import PROFILE
+from unetr.training.run import check, set_up_torch
+from unetr.training.stopping import Stopping, interrupts_to
 from unetr.training.transfer import read_weights, start_from
 
 ARGUMENTS = NetworkArguments(
@@ -83,12 +86,152 @@ def test_paths_start_at_the_file(tmp_path: Path) -> None:
     assert Path(configuration.output).resolve() == (tmp_path.parent / "out").resolve()
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "word"),
+    [
+        ('"steps": 8', '"steps": 8, "warmup_steps": 2', "warmup_steps is given twice"),
+        ('"warmup_steps": 2', '"warmup_steps": 8', "optimiser: .* must be fewer"),
+        ('"steps": 8, "batch": 2, "warmup_steps": 2', '"steps": 100', "must be fewer"),
+        ('"seed": 1', '"start": {"frozen_steps": 3}', "start: .* without weights"),
+        (
+            '"seed": 1',
+            '"start": {"frozen_steps": 9, "weights": "a"}',
+            "start.frozen_steps is beyond",
+        ),
+        (
+            '"synthetic": {',
+            '"synthetic": {"acquisition": {"thickness_mm": [0, 0]}, ',
+            "thickness_mm.0: .* greater than or equal to 0.1",
+        ),
+        (
+            '"synthetic": {',
+            '"synthetic": {"anatomy": {"scale": [0, 0]}, ',
+            "scale.0: .* greater than or equal to 0.1",
+        ),
+        (
+            '"synthetic": {',
+            '"synthetic": {"acquisition": {"noise": [-0.1, 0]}, ',
+            "noise.0: .* greater than or equal to 0",
+        ),
+        ('"patches": {', '"patches": {"gain": [2, 1], ', "its lower end"),
+    ],
+)
+def test_what_cannot_train_is_refused(
+    tmp_path: Path, before: str, after: str, word: str
+) -> None:
+    path = tiny_configuration(tmp_path, tmp_path / "pack", seed=1)
+    read_configuration(path)
+    text = path.read_text("utf-8")
+    assert before in text
+    path.write_text(text.replace(before, after, 1), "utf-8")
+    with pytest.raises(MetiaError, match=word):
+        read_configuration(path)
+
+
+def test_an_output_alone_may_be_trained(tmp_path: Path) -> None:
+    start = {"frozen_steps": 8, "weights": "a.safetensors"}
+    read_configuration(tiny_configuration(tmp_path, tmp_path, start=start))
+
+
+@pytest.mark.parametrize(
+    "text", ["5e-4", "5E-4", "0.5e-3", ".5e-3", "+5.e-4", "0.0005"]
+)
+def test_numbers_are_read_as_elsewhere(tmp_path: Path, text: str) -> None:
+    path = tiny_configuration(
+        tmp_path,
+        tmp_path,
+        optimiser={"steps": 8, "warmup_steps": 2, "learning_rate": 0.25},
+    )
+    whole = path.read_text("utf-8")
+    path.write_text(whole.replace("0.25", text), "utf-8")
+    assert read_configuration(path).optimiser.learning_rate == 0.0005
+
+
+def test_all_that_is_not_there_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name: None if name == "wandb" else find(name),
+    )
+    path = tiny_configuration(
+        tmp_path,
+        tmp_path / "no-heads",
+        data={"heads": "no-heads", "patches": ["no-patches.safetensors"]},
+        start={"weights": "no-weights.safetensors"},
+        logger="wandb",
+        hardware={"accelerator": "cuda", "devices": 4},
+    )
+    configuration = read_configuration(path)
+    for here in (0, 1):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda found=here: found)
+        with pytest.raises(MetiaError, match=f"this machine has {here}") as caught:
+            set_up_torch(configuration)
+        assert caught.value.code == "configuration-invalid"
+    faults = check(configuration)
+    assert len(faults) == 5
+    for word in ("is 4", "wandb", "no-weights", "synthetic pack", "no-patches"):
+        assert sum(word in fault for fault in faults) == 1, word
+
+
+def test_a_changed_head_is_found_before_training(tmp_path: Path) -> None:
+    pack = make_pack(tmp_path)
+    configuration = read_configuration(tiny_configuration(tmp_path, pack))
+    assert check(configuration) == []
+    damage(pack / "labels-1.npz")
+    assert check(configuration) == ["labels-1.npz was changed."]
+
+
 def test_the_shipped_configurations_are_valid() -> None:
     folder = Path(__file__).parents[2] / "unetr" / "training" / "configs"
     paths = sorted(folder.glob("*.yaml"))
     assert paths
     for path in paths:
         read_configuration(path)
+
+
+# -- stopping --------------------------------------------------------------------------
+
+
+def test_ctrl_c_waits_for_a_whole_step_once(tmp_path: Path) -> None:
+    saved: list[Path] = []
+    trainer: Any = SimpleNamespace(
+        should_stop=False,
+        accumulate_grad_batches=2,
+        strategy=SimpleNamespace(reduce_boolean_decision=lambda over, all: over),
+        save_checkpoint=saved.append,
+    )
+    module: Any = None
+    before = signal.getsignal(signal.SIGINT)
+    stopping = Stopping(tmp_path / "last.ckpt", None)
+
+    def run() -> None:
+        with interrupts_to(stopping):
+            for batch in range(3):
+                stopping.on_train_batch_end(trainer, module, None, None, batch)
+            signal.raise_signal(signal.SIGINT)
+            assert not trainer.should_stop
+            stopping.on_train_batch_end(trainer, module, None, None, 3)
+            assert trainer.should_stop
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    assert saved == [tmp_path / "last.ckpt"]
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_ctrl_c_without_a_step_to_keep_ends_at_once(tmp_path: Path) -> None:
+    stopping = Stopping(tmp_path / "last.ckpt", None)
+    with interrupts_to(stopping), pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    # What Lightning makes of it.
+    with pytest.raises(KeyboardInterrupt), interrupts_to(stopping):
+        sys.exit(1)
 
 
 # -- losses ----------------------------------------------------------------------------
@@ -250,6 +393,49 @@ def test_a_variance_beyond_fp16_is_exported(tmp_path: Path) -> None:
         export_model(configuration, checkpoint, tmp_path / "other")
 
 
+def test_a_checkpoint_of_something_else_is_not_exported(tmp_path: Path) -> None:
+    configuration = read_configuration(tiny_configuration(tmp_path, tmp_path))
+    other = tiny_configuration(
+        tmp_path, tmp_path, network=TINY_NETWORK | {"feature_size": 8}
+    )
+    state = MetastasisModule(configuration).state_dict()
+    checkpoint = tmp_path / "last.ckpt"
+    torch.save({"state_dict": state, "global_step": 1}, checkpoint)
+    with pytest.raises(MetiaError, match="do not fit") as caught:
+        export_model(read_configuration(other), checkpoint, tmp_path / "models")
+    assert caught.value.code == "model-invalid"
+    whole = {"state_dict": state, "global_step": 1}
+    for key in whole:
+        torch.save({name: whole[name] for name in whole if name != key}, checkpoint)
+        with pytest.raises(MetiaError, match="no checkpoint") as caught:
+            export_model(configuration, checkpoint, tmp_path / "models")
+        assert caught.value.code == "model-invalid"
+    torch.save(state["network.out.conv.conv.weight"], checkpoint)
+    with pytest.raises(MetiaError, match="no checkpoint"):
+        export_model(configuration, checkpoint, tmp_path / "models")
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_cases_that_were_trained_on_are_counted(tmp_path: Path) -> None:
+    for patient in range(10):
+        for visit in (1, 2):
+            folder = tmp_path / "cases" / f"p{patient}__{visit}"
+            folder.mkdir(parents=True)
+            for kind in ("image", "mask"):
+                (folder / f"{kind}.nii").write_bytes(f"{patient} {visit}".encode())
+    checkpoint = tmp_path / "last.ckpt"
+    for folds, expected in ((1, 14), (4, 12)):
+        path = tiny_configuration(
+            tmp_path, tmp_path, data={"cases": "cases", "folds": folds}
+        )
+        configuration = read_configuration(path)
+        state = MetastasisModule(configuration).state_dict()
+        torch.save({"state_dict": state, "global_step": 1}, checkpoint)
+        made = export_model(configuration, checkpoint, tmp_path / f"models-{folds}")
+        told = ModelFolder.open(made).manifest.training_data
+        assert (told.case_count, told.synthetic) == (expected, False)
+
+
 def test_the_figures_of_an_evaluation_are_exported(tmp_path: Path) -> None:
     path = tiny_configuration(tmp_path, tmp_path, network=TINY_PYRAMID)
     configuration = read_configuration(path)
@@ -269,6 +455,7 @@ def test_the_figures_of_an_evaluation_are_exported(tmp_path: Path) -> None:
         "figures": {
             "sensitivity": {"value": 0.5, "interval": [0.25, 1.0], "count": 4},
             "sensitivity 3-5 mm": missing,
+            "false positives a scan": {"value": 0.0, "interval": None, "count": 2},
         },
     }
     evaluation = tmp_path / "evaluation.json"
@@ -276,13 +463,18 @@ def test_the_figures_of_an_evaluation_are_exported(tmp_path: Path) -> None:
     made = export_model(
         configuration, checkpoint, tmp_path / "made", evaluation=evaluation
     )
-    (metric,) = ModelFolder.open(made).manifest.metrics
+    metric, sure = ModelFolder.open(made).manifest.metrics
+    assert (sure.name, sure.value, sure.interval) == (
+        "false positives a scan",
+        0.0,
+        None,
+    )
     assert (metric.name, metric.value) == ("sensitivity", 0.5)
     assert metric.interval == (0.25, 1.0)
     assert metric.dataset == "2 heads, threshold 0.5, least peak 0.9, n = 4"
-    assert "| sensitivity | 0.50 | 0.25 to 1.00 |" in (
-        made / "MODEL_CARD.md"
-    ).read_text("utf-8")
+    page = (made / "MODEL_CARD.md").read_text("utf-8")
+    assert "| sensitivity | 0.50 | 0.25 to 1.00 |" in page
+    assert "| false positives a scan | 0.00 | none |" in page
     card = tmp_path / "card.md"
     card.write_text("# Known limits", "utf-8")
     own = export_model(configuration, checkpoint, tmp_path / "own", card=card)
@@ -380,117 +572,3 @@ def test_wrapped_and_bare_files_are_read_and_pickles_are_not(tmp_path: Path) -> 
     for name in ("trap.ckpt", "trap.pt"):
         with pytest.raises(MetiaError, match=r"names \w+\.print"):
             read_weights(tmp_path / name)
-
-
-# -- cases -----------------------------------------------------------------------------
-
-
-SOFT = np.zeros((64, 64, 64), np.float32)
-SOFT[30:34, 30:34, 30:34] = 0.3
-
-
-def write_case(folder: Path, name: str, number: int = 0, **changes: object) -> None:
-    labels = tiny_labels()
-    image = np.where(labels > 0, 300.0, 2.0).astype(np.float32)
-    image[labels == 516] = 700
-    image[0, 0, 0] = number
-    mask = np.zeros(labels.shape, np.uint8)
-    mask[30:34, 30:34, 40:44] = 1
-    affine = np.diag([1.0, 1.0, 1.0, 1.0])
-    parts = {"image": image, "mask": mask, "mask_affine": affine, "affine": affine}
-    parts.update(changes)
-    (folder / name).mkdir(parents=True)
-    for kind, place in (("image", "affine"), ("mask", "mask_affine")):
-        if parts[kind] is not None:
-            saved = nib.Nifti1Image(parts[kind], parts[place])
-            nib.save(saved, folder / name / f"{kind}.nii.gz")
-
-
-def test_good_cases_have_no_faults(tmp_path: Path) -> None:
-    write_case(tmp_path, "a__1", 1)
-    write_case(tmp_path, "a__2", 2)
-    assert check_cases(tmp_path) == []
-
-
-def test_every_fault_of_every_case_is_named(tmp_path: Path) -> None:
-    moved = np.diag([1.0, 1.0, 1.0, 1.0])
-    moved[0, 3] = 5
-    write_case(tmp_path, "moved", 1, mask_affine=moved)
-    write_case(tmp_path, "no-mask", 2, mask=None)
-    write_case(tmp_path, "shape", 3, mask=np.zeros((5, 5, 5), np.uint8))
-    write_case(tmp_path, "nan", 4, image=np.full((64, 64, 64), np.nan, np.float32))
-    write_case(tmp_path, "soft", 5, mask=SOFT)
-    write_case(tmp_path, "empty", 6, mask=np.zeros((64, 64, 64), np.uint8))
-    write_case(tmp_path, "blank", 7, image=np.zeros((64, 64, 64), np.float32))
-    huge = np.diag([40.0, 1.0, 1.0, 1.0])
-    write_case(tmp_path, "huge", 8, affine=huge, mask_affine=huge)
-    write_case(tmp_path, "twin-1", 9)
-    write_case(tmp_path, "twin-2", 9)
-    (tmp_path / "torn").mkdir()
-    for kind in ("image", "mask"):
-        (tmp_path / "torn" / f"{kind}.nii.gz").write_bytes(b"torn")
-    faults = check_cases(tmp_path)
-    texts = {(fault.case, fault.serious): fault.text for fault in faults}
-    for case, word in (
-        ("moved", "different places"),
-        ("no-mask", "0 files mask"),
-        ("shape", "differ in shape"),
-        ("nan", "no numbers"),
-        ("soft", "whole numbers"),
-        ("blank", "no head"),
-        ("huge", "cannot be those of a head"),
-        ("twin-2", "same file as that of twin-1"),
-        ("torn", "cannot be read"),
-    ):
-        assert word in texts[case, True], case
-    assert "mask is empty" in texts["empty", False]
-
-
-def test_patients_stay_together_and_test_patients_stay_out(tmp_path: Path) -> None:
-    for patient in range(12):
-        for visit in (1, 2):
-            folder = tmp_path / f"p{patient}__{visit}"
-            folder.mkdir()
-            for kind in ("image", "mask"):
-                (folder / f"{kind}.nii").write_bytes(f"{patient} {visit}".encode())
-    cases, _ = find_cases(tmp_path)
-    split = lock_split(tmp_path, cases)
-    parts: dict[str, set[str]] = {}
-    for case in split.cases:
-        parts.setdefault(case.name.split("__")[0], set()).add(case.part)
-    assert all(len(found) == 1 for found in parts.values())
-    assert lock_split(tmp_path, cases) == split
-    tested = {case.name for case in split.cases if case.part == "test"}
-    assert len(tested) == 4
-    validated: list[str] = []
-    for fold in range(5):
-        folded = {
-            part: {c.name for c in cases_for(cases, split, part, folds=5, fold=fold)}
-            for part in ("train", "validation")
-        }
-        assert not folded["train"] & folded["validation"]
-        assert not (folded["train"] | folded["validation"]) & tested
-        validated += folded["validation"]
-    assert sorted(validated) == sorted({case.name for case in cases} - tested)
-    with pytest.raises(MetiaError, match="evaluate"):
-        cases_for(cases, split, "test", folds=1, fold=0)
-    (tmp_path / "p0__1" / "image.nii").write_bytes(b"changed")
-    with pytest.raises(MetiaError, match="no longer fits: p0__1"):
-        lock_split(tmp_path, cases)
-
-
-def test_a_case_is_prepared_with_its_mask(tmp_path: Path) -> None:
-    affine = np.array([[0, -2.0, 0, 7], [1.0, 0, 0, 9], [0, 0, 1.0, 3], [0, 0, 0, 1]])
-    labels = tiny_labels()
-    image = np.where(labels > 0, 300.0, 2.0).astype(np.float32)[:, ::2]
-    mask = np.zeros(image.shape, np.uint8)
-    mask[28:36, 14:18, 40:48] = 1
-    image[mask > 0] = 900
-    write_case(tmp_path, "a", image=image, mask=mask, affine=affine, mask_affine=affine)
-    cases, _ = find_cases(tmp_path)
-    head = load_case(cases[0], PROFILE, (64, 64, 64))
-    assert head.image.shape == head.target.shape
-    assert min(head.image.shape) >= 64
-    assert float(head.target.sum()) == pytest.approx(512, rel=0.02)
-    assert float(head.image[head.target > 0.9].min()) > 2
-    assert float(head.image[head.target < 0.01].max()) < 2.2

@@ -12,12 +12,15 @@ import torch
 from click.testing import CliRunner
 
 from errors import MetiaError
+from segmentation.cli.main import main
 from segmentation.cli.training import synthetic
+from tests.drawn_cases import write_case
 from tests.tiny_heads import make_pack, tiny_configuration
 from unetr.training.configuration import read_configuration
 from unetr.training.fields import Draw
 from unetr.training.parameters import PatchParameters
 from unetr.training.run import train
+from unetr.training.sources import HeadSource
 from unetr.training.stored import HardFirst, StoredPatches, stack_numbered
 
 CPU = torch.device("cpu")
@@ -118,3 +121,41 @@ def test_what_is_segmented_badly_comes_more_often(
 def test_a_block_holds_no_patch_twice() -> None:
     block = list(itertools.islice(HardFirst(40, 0.5, (2,)), 10))
     assert len(set(block)) == 10
+
+
+def test_patches_of_another_fold_or_split_are_refused(
+    pack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for patient in range(4):
+        write_case(tmp_path / "cases", f"p{patient}", patient)
+
+    def configured(fold: int, file: str, **other: object) -> Path:
+        data = {"cases": "cases", "folds": 3, "fold": fold, "patches": [file], **other}
+        return tiny_configuration(tmp_path, pack, data=data)
+
+    own = "own.safetensors"
+    store(configured(0, own), tmp_path / own, "--heads", "1")
+    plain = tiny_configuration(tmp_path, pack)
+    store(plain, tmp_path / "synthetic.safetensors", "--heads", "1")
+
+    def accepted(path: Path) -> bool:
+        """Ask training and its check, which must agree; neither trains."""
+        told = main(["train", str(path), "--check"])
+        try:
+            HeadSource(read_configuration(path), "validation", CPU)
+        except MetiaError:
+            assert told == 6
+            return False
+        assert told == 0
+        return True
+
+    assert accepted(configured(0, own))
+    assert not accepted(configured(1, own))
+    assert (
+        "own.safetensors holds patches of cases of another" in capsys.readouterr().err
+    )
+    assert not accepted(configured(0, own, folds=2))
+    assert accepted(configured(1, "synthetic.safetensors"))
+    write_case(tmp_path / "cases", "p4", 4)
+    (tmp_path / "cases" / "split.json").unlink()
+    assert not accepted(configured(0, own))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -486,6 +488,47 @@ def test_packing_names_every_wrong_source(tmp_path: Path) -> None:
     assert "labels-0.nii.gz is missing" in caught.value.detail
     assert "labels-1.nii.gz is another file" in caught.value.detail
     assert not (tmp_path / "pack").exists()
+
+
+def test_packing_refuses_other_masks_and_grids(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    split = make_data(data)
+    mask = data / "real-mask.nii.gz"
+    digest = hashlib.sha256(mask.read_bytes()).hexdigest()
+    locked = [
+        head.model_copy(update={"lesions_sha256": digest}) if head.lesions else head
+        for head in split.heads
+    ]
+    split = split.model_copy(update={"heads": tuple(locked)})
+
+    def refused() -> str:
+        with pytest.raises(MetiaError) as caught:
+            pack_heads(data, tmp_path / "pack", parts=("train",), split=split)
+        assert not (tmp_path / "pack").exists()
+        return caught.value.detail
+
+    painted = np.asarray(nib.load(mask).dataobj).copy()
+    painted[20:30, 20:30, 20:30] = 1
+    nib.save(nib.Nifti1Image(painted, np.eye(4)), mask)
+    assert "real-mask.nii.gz is another file than the split names" in refused()
+    split = make_data(tmp_path / "data-2")
+    data = tmp_path / "data-2"
+    for array, affine in ((painted[:60], np.eye(4)), (painted, np.diag([2, 1, 1, 1]))):
+        nib.save(nib.Nifti1Image(array, affine), data / "real-mask.nii.gz")
+        assert refused() == "real-mask.nii.gz lies on another grid than its image."
+    half = nib.load(data / "labels-0.nii.gz")
+    path = data / "labels-0.nii.gz"
+    nib.save(nib.Nifti1Image(half.get_fdata(), np.diag([0.5, 0.5, 0.5, 1])), path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    finer = split.heads[0].model_copy(update={"sha256": digest})
+    split = split.model_copy(update={"heads": (finer, *split.heads[1:4])})
+    assert "labels-0.nii.gz is no label map of 1 mm" in refused()
+
+
+def test_the_committed_split_locks_every_mask() -> None:
+    masks = [head for head in read_split().heads if head.lesions]
+    assert len(masks) == 11
+    assert len({head.lesions_sha256 for head in masks} - {None}) == 11
 
 
 def test_packing_keeps_labels_and_masks(tmp_path: Path) -> None:

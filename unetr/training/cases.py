@@ -3,13 +3,16 @@
 A folder of cases holds one folder a case, ``PATIENT`` or ``PATIENT__VISIT``, with
 ``image.nii.gz`` and ``mask.nii.gz`` (or ``.nii``). ``check_cases`` names every fault
 before an hour is lost; ``lock_split`` fixes which patient is for what in ``split.json``
-beside them, with hashes; test patients are never read by training. Images are prepared
-by ``unetr.preprocessing`` as for inference. Axes (slice, row, column).
+beside them, with hashes of images and masks; test patients are never read by training.
+Images are prepared by ``unetr.preprocessing`` as for inference. Axes (slice, row,
+column).
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +23,10 @@ import nibabel as nib
 import numpy as np
 import torch
 from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from scipy import ndimage
 from torch.nn import functional
 
 from errors import MetiaError
@@ -29,14 +34,25 @@ from unetr.configuration import Configuration, PreprocessingProfile
 from unetr.head import find_head
 from unetr.preprocessing import Prepared, prepare
 from unetr.training.heads import Part
-from unetr.training.synthetic import SyntheticHead
+from unetr.training.lesions import PaintedLesion
+from unetr.training.synthetic import SyntheticHead, inside_skull
 
 SPLIT_NAME = "split.json"
 TEST_SHARE = 0.2
 VALIDATION_SHARE = 0.125
 SMALLEST_MM, LARGEST_MM = 0.2, 12.0
 _LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-_AFFINE_TOLERANCE_MM = 0.01
+_AFFINE_TOLERANCE_MM = 1e-3
+_UNREADABLE = (
+    ImageFileError,
+    HeaderDataError,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,  # of voxels that are no numbers, as of colours
+    MemoryError,  # of a size that only a damaged header says
+    zlib.error,
+)
 
 
 @dataclass(frozen=True)
@@ -63,11 +79,12 @@ class CaseFault:
 
 
 class LockedCase(Configuration):
-    """One case in ``split.json``."""
+    """One case in ``split.json``; older files hold no hashes of masks."""
 
     name: str
     part: Part
     image_sha256: str
+    mask_sha256: str | None = None
 
 
 class CaseSplit(Configuration):
@@ -107,55 +124,89 @@ def check_cases(folder: Path) -> list[CaseFault]:
     cases, faults = find_cases(folder)
     if not cases and not faults:
         faults.append(CaseFault(folder.name, True, "there is no case in it."))
-    seen: dict[str, str] = {}
+    seen: dict[str, CaseFiles] = {}
     for case in cases:
         faults += [CaseFault(case.name, *fault) for fault in _faults_of(case)]
-        digest = hashlib.sha256(case.image.read_bytes()).hexdigest()
-        if digest in seen:
-            text = f"its image is the same file as that of {seen[digest]}."
-            faults.append(CaseFault(case.name, True, text))
-        seen[digest] = case.name
+        digest = _sha256(case.image)
+        if twin := seen.get(digest):
+            # Two outlines of one image are two cases; of two patients one is a mistake.
+            text = f"its image is the same file as that of {twin.name}."
+            faults.append(CaseFault(case.name, twin.patient != case.patient, text))
+        seen[digest] = case
     return faults
 
 
-def _load(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """One file; axes as in the file, RAS affine."""
+
+    array: NDArray[np.float32]
+    affine: NDArray[np.float64]
+    oriented: bool
+
+    def grid(self) -> hd.VolumeGeometry:
+        """Give its grid, LPS; ``ValueError`` where its axes are not perpendicular."""
+        return hd.VolumeGeometry(
+            _LPS_FROM_RAS @ self.affine,
+            self.array.shape,
+            coordinate_system=hd.CoordinateSystemNames.PATIENT,
+        )
+
+
+def _load(path: Path) -> _Loaded:
     image: Any = nib.load(path)
     array = np.asarray(image.dataobj, dtype=np.float32)
     if array.ndim == 4 and array.shape[3] == 1:
         array = array[..., 0]
-    return array, np.asarray(image.affine, dtype=np.float64)
+    return _Loaded(
+        array=array,
+        affine=np.asarray(image.affine, dtype=np.float64),
+        oriented=bool(image.header["sform_code"] or image.header["qform_code"]),
+    )
 
 
 def _faults_of(case: CaseFiles) -> list[tuple[bool, str]]:
-    arrays = {}
+    loaded = {}
     faults = []
     for kind, path in (("image", case.image), ("mask", case.mask)):
         try:
-            arrays[kind] = _load(path)
-        except (ImageFileError, OSError, EOFError, ValueError):
+            loaded[kind] = _load(path)
+        except _UNREADABLE:
             faults.append((True, f"its {kind} cannot be read."))
-    if len(arrays) < 2:
+    if len(loaded) < 2:
         return faults
-    (image, affine), (mask, mask_affine) = arrays["image"], arrays["mask"]
-    if image.ndim != 3 or mask.ndim != 3:
+    image, mask = loaded["image"], loaded["mask"]
+    shapes = image.array.shape, mask.array.shape
+    if {len(shape) for shape in shapes} != {3}:
         return [(True, "image and mask must have three axes.")]
-    if image.shape != mask.shape:
-        return [(True, f"image {image.shape} and mask {mask.shape} differ in shape.")]
-    if not np.allclose(affine, mask_affine, atol=_AFFINE_TOLERANCE_MM):
+    if shapes[0] != shapes[1]:
+        return [(True, f"image {shapes[0]} and mask {shapes[1]} differ in shape.")]
+    if not np.allclose(image.affine, mask.affine, atol=_AFFINE_TOLERANCE_MM):
         faults.append((True, "image and mask lie in different places."))
-    faults += _spacing_faults(affine)
-    if faults:
+    faults += _grid_faults(image)
+    if any(serious for serious, _ in faults):
         return faults
-    return _value_faults(image, mask, affine)
+    return faults + _value_faults(image.array, mask.array, image.affine)
 
 
-def _spacing_faults(affine: NDArray[np.float64]) -> list[tuple[bool, str]]:
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+def _grid_faults(image: _Loaded) -> list[tuple[bool, str]]:
+    axes = image.affine[:3, :3]
+    spacing = np.linalg.norm(axes, axis=0)
+    if not np.isfinite(image.affine).all() or abs(np.linalg.det(axes)) < 1e-9:
         return [(True, "its affine is not usable.")]
     if (spacing < SMALLEST_MM).any() or (spacing > LARGEST_MM).any():
         sizes = " x ".join(f"{size:.3g}" for size in spacing)
         return [(True, f"its voxels of {sizes} mm cannot be those of a head MR.")]
+    try:
+        image.grid()
+    except ValueError:
+        return [(True, "its axes are not perpendicular: resample it.")]
+    if not image.oriented:
+        return [(False, "it states no orientation: left and right may be swapped.")]
     return []
 
 
@@ -182,8 +233,8 @@ def _value_faults(
     return faults
 
 
-def lock_split(folder: Path, cases: Sequence[CaseFiles]) -> CaseSplit:
-    """Read ``split.json``, or write it where there is none.
+def plan_split(folder: Path, cases: Sequence[CaseFiles]) -> CaseSplit:
+    """Read ``split.json``, or make what it would hold.
 
     Patients go to a part by a hash of their name: the same on every machine.
 
@@ -193,34 +244,18 @@ def lock_split(folder: Path, cases: Sequence[CaseFiles]) -> CaseSplit:
         ``configuration-invalid`` where it does not fit the cases any more.
     """
     path = folder / SPLIT_NAME
-    present = {
-        case.name: hashlib.sha256(case.image.read_bytes()).hexdigest() for case in cases
-    }
     if not path.exists():
         parts = _assign([case.patient for case in cases])
-        split = CaseSplit(
-            cases=tuple(
-                LockedCase(
-                    name=case.name,
-                    part=parts[case.patient],
-                    image_sha256=present[case.name],
-                )
-                for case in cases
-            )
-        )
-        path.write_text(split.model_dump_json(indent=1) + "\n", "utf-8")
-        return split
-    try:
-        split = CaseSplit.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        raise MetiaError(
-            "configuration-invalid", f"{SPLIT_NAME} cannot be read."
-        ) from error
-    locked = {case.name: case.image_sha256 for case in split.cases}
+        return CaseSplit(cases=tuple(_lock(one, parts[one.patient]) for one in cases))
+    split = _read_split(path)
+    locked = {case.name: case for case in split.cases}
+    present = {case.name: case for case in cases}
     if wrong := sorted(
         name
         for name in locked.keys() | present.keys()
-        if locked.get(name) != present.get(name)
+        if name not in locked
+        or name not in present
+        or not _fits(present[name], locked[name])
     ):
         raise MetiaError(
             "configuration-invalid",
@@ -228,6 +263,64 @@ def lock_split(folder: Path, cases: Sequence[CaseFiles]) -> CaseSplit:
             "went. Make a new one only with a new test part.",
         )
     return split
+
+
+def lock_split(folder: Path, cases: Sequence[CaseFiles]) -> CaseSplit:
+    """Do as ``plan_split``, and write ``split.json`` where there is none."""
+    split = plan_split(folder, cases)
+    keep_split(folder, split)
+    return split
+
+
+def keep_split(folder: Path, split: CaseSplit) -> None:
+    """Write ``split.json`` where there is none."""
+    if not (folder / SPLIT_NAME).exists():
+        _write_split(folder, split)
+
+
+def lock_again(folder: Path, name: str) -> None:
+    """Let ``split.json`` follow a case that was replaced; it stays in its part."""
+    path = folder / SPLIT_NAME
+    if not path.exists():
+        return
+    split = _read_split(path)
+    found = {case.name: case for case in find_cases(folder)[0]}
+    cases = tuple(
+        _lock(found[name], locked.part) if locked.name == name else locked
+        for locked in split.cases
+    )
+    _write_split(folder, split.model_copy(update={"cases": cases}))
+
+
+def _lock(case: CaseFiles, part: Part) -> LockedCase:
+    return LockedCase(
+        name=case.name,
+        part=part,
+        image_sha256=_sha256(case.image),
+        mask_sha256=_sha256(case.mask),
+    )
+
+
+def _fits(case: CaseFiles, locked: LockedCase) -> bool:
+    return locked.image_sha256 == _sha256(case.image) and (
+        locked.mask_sha256 is None or locked.mask_sha256 == _sha256(case.mask)
+    )
+
+
+def _read_split(path: Path) -> CaseSplit:
+    try:
+        return CaseSplit.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        raise MetiaError(
+            "configuration-invalid", f"{SPLIT_NAME} cannot be read."
+        ) from error
+
+
+def _write_split(folder: Path, split: CaseSplit) -> None:
+    # Several processes of a run may come here at once, with the same content.
+    unfinished = folder / f".{SPLIT_NAME}.{os.getpid()}"
+    unfinished.write_text(split.model_dump_json(indent=1) + "\n", "utf-8")
+    unfinished.replace(folder / SPLIT_NAME)
 
 
 def _order(name: str) -> str:
@@ -258,7 +351,8 @@ def cases_for(
     Raises
     ------
     MetiaError
-        ``configuration-invalid`` for the test part.
+        ``configuration-invalid`` for the test part, and where nothing is left to train
+        or to validate with.
     """
     if part == "test":
         raise MetiaError(
@@ -266,38 +360,60 @@ def cases_for(
         )
     parts: dict[str, Part] = {case.name: case.part for case in split.cases}
     usable = [case for case in cases if parts[case.name] != "test"]
-    if folds > 1:
-        patients = sorted({case.patient for case in usable}, key=_order)
-        validated = set(patients[fold::folds])
-        return [
-            case
-            for case in usable
-            if (case.patient in validated) == (part == "validation")
-        ]
-    return [case for case in usable if parts[case.name] == part]
+    patients = sorted({case.patient for case in usable}, key=_order)
+    held_out = set(patients[fold::folds])
+    chosen: dict[Part, list[CaseFiles]] = {"train": [], "validation": []}
+    for case in usable:
+        folded: Part = "validation" if case.patient in held_out else "train"
+        chosen[folded if folds > 1 else parts[case.name]].append(case)
+    if empty := [name for name, those in chosen.items() if not those]:
+        tested = len({case.patient for case in cases}) - len(patients)
+        raise MetiaError(
+            "configuration-invalid",
+            f"There is no case for {' or '.join(empty)}. Patients for testing: "
+            f"{tested}, others: {len(patients)}, folds: {folds}, fold: {fold}. "
+            "It takes 2 others at least, and no more folds than those.",
+        )
+    return chosen[part]
+
+
+def origin_of(split: CaseSplit, *, folds: int, fold: int) -> str:
+    """Tell what decides which cases are trained on, for files made from them."""
+    content = hashlib.sha256(split.model_dump_json().encode()).hexdigest()
+    return f"fold {fold} of {folds} of the split {content}"
 
 
 def load_case(
     case: CaseFiles, profile: PreprocessingProfile, minimum_shape: Sequence[int]
 ) -> SyntheticHead:
-    """Prepare one case as inference would, its mask along with it."""
-    image, affine = _load(case.image)
-    mask, _ = _load(case.mask)
-    volume = hd.Volume(
-        array=image,
-        affine=_LPS_FROM_RAS @ affine,
-        coordinate_system=hd.CoordinateSystemNames.PATIENT,
-    )
+    """Prepare one case as inference would, its mask along with it.
+
+    Every connected body of the mask is a lesion, of the kind ``drawn``.
+    """
+    image, mask = _load(case.image), _load(case.mask)
+    volume = image.grid().with_array(image.array)
     prepared = prepare(volume, profile, minimum_shape)
-    truth = volume.with_array((mask > 0).astype(np.float32))
+    truth = volume.with_array((mask.array > 0).astype(np.float32))
     target = _mask_on(prepared, truth.to_patient_orientation(profile.orientation))
     prepared_image = torch.from_numpy(prepared.volume)
     return SyntheticHead(
         image=prepared_image,
         target=target,
-        inside=prepared_image > 0.3,
-        lesions=(),
+        inside=inside_skull(prepared_image),
+        lesions=_lesions_in(target),
         source=case.name,
+    )
+
+
+def _lesions_in(target: torch.Tensor) -> tuple[PaintedLesion, ...]:
+    share = target.numpy()
+    bodies, count = ndimage.label(share > 0, np.ones((3, 3, 3)))
+    numbers = range(1, count + 1)
+    centres = ndimage.center_of_mass(share, bodies, numbers)
+    volumes_mm3 = ndimage.sum_labels(share, bodies, numbers)
+    return tuple(
+        PaintedLesion(centre, float(np.cbrt(6 / np.pi * volume_mm3)), "drawn")
+        for centre, volume_mm3 in zip(centres, volumes_mm3, strict=True)
     )
 
 

@@ -8,8 +8,9 @@ key; ``configs/`` beside this module holds the ones that were used.
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import yaml  # type: ignore[import-untyped]
 from pydantic import Field, ValidationError, model_validator
@@ -72,7 +73,8 @@ class OptimiserConfiguration(Configuration):
         ``adamw``, or ``muon``: convolutions by their orthogonalised momentum, the rest
         by AdamW, with one learning rate.
     steps : int
-        Optimiser steps of the whole run, over all resumptions.
+        Optimiser steps of the whole run, over all resumptions; more than those of the
+        warm-up.
     batch, accumulate : int
         Patches a device a pass; passes a step.
     ema_decay : float
@@ -90,6 +92,15 @@ class OptimiserConfiguration(Configuration):
     gradient_clip: Annotated[float, Field(ge=0)] = 1.0
     ema_decay: Annotated[float, Field(ge=0, lt=1)] = 0.998
 
+    @model_validator(mode="after")
+    def _check(self) -> OptimiserConfiguration:
+        if self.warmup_steps >= self.steps:
+            raise ValueError(
+                f"warmup_steps ({self.warmup_steps}) must be fewer than steps "
+                f"({self.steps}), or the full learning rate is never reached"
+            )
+        return self
+
 
 class StartConfiguration(Configuration):
     """Weights to start from.
@@ -99,7 +110,8 @@ class StartConfiguration(Configuration):
     weights : str or None
         A safetensors file, or a state dict that torch reads without running code.
     frozen_steps : int
-        Steps in which only the new output and the last decoder learn.
+        Steps in which only the new output and the last decoder learn, of the weights
+        to start from; as many as the run has: for good.
     body_factor : float
         Share of the learning rate for all else afterwards.
     """
@@ -107,6 +119,12 @@ class StartConfiguration(Configuration):
     weights: str | None = None
     frozen_steps: Annotated[int, Field(ge=0)] = 0
     body_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> StartConfiguration:
+        if self.frozen_steps and self.weights is None:
+            raise ValueError("frozen_steps without weights would freeze random ones")
+        return self
 
 
 class HardwareConfiguration(Configuration):
@@ -195,7 +213,35 @@ class TrainingConfiguration(Configuration):
     def _check(self) -> TrainingConfiguration:
         if self.network.out_channels != 2:
             raise ValueError("network.out_channels is 2: background and lesion")
+        if self.start.frozen_steps > self.optimiser.steps:
+            raise ValueError("start.frozen_steps is beyond the last of optimiser.steps")
         return self
+
+
+class _StrictLoader(yaml.SafeLoader):  # type: ignore[misc]
+    """YAML whose numbers are as everywhere else, and whose keys come once.
+
+    YAML 1.1 takes ``5e-4`` and ``1.0e3`` for text; YAML 1.2 and JSON do not.
+    """
+
+    def compose_mapping_node(self, anchor: str | None) -> Any:
+        """Refuse a key that comes twice, of which the first would be forgotten."""
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if str(key.value) in seen:
+                raise yaml.composer.ComposerError(
+                    None, None, f"{key.value} is given twice", key.start_mark
+                )
+            seen.add(str(key.value))
+        return node
+
+
+_StrictLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)[eE][-+]?[0-9]+$"),
+    list("-+.0123456789"),
+)
 
 
 def read_configuration(path: Path) -> TrainingConfiguration:
@@ -207,7 +253,7 @@ def read_configuration(path: Path) -> TrainingConfiguration:
         ``configuration-invalid``, naming every bad field.
     """
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data = _StrictLoader(path.read_text("utf-8")).get_single_data()
         configuration = TrainingConfiguration.model_validate_json(json.dumps(data))
     except ValidationError as error:
         faults = "; ".join(

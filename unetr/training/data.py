@@ -11,6 +11,7 @@ place where the configuration names some; their batches have the patches' number
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from multiprocessing.util import Finalize
 from pathlib import Path
@@ -21,12 +22,25 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from errors import MetiaError
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
 from unetr.training.parameters import PatchParameters
 from unetr.training.patches import Patch, cut_patches, stack, vary
 from unetr.training.sources import VALIDATION_STREAM, HeadSource
 from unetr.training.stored import HardFirst, StoredPatches, stack_numbered
+
+
+class GeneratorError(MetiaError):
+    """A ``MetiaError`` that crosses from a loader's process to the training process.
+
+    There torch makes it anew from one text, a traceback, that ends with its own words.
+    """
+
+    def __init__(self, text: str) -> None:
+        said = text.rpartition(f"{type(self).__name__}: ")[2].strip()
+        code, _, detail = said.partition(": ")
+        super().__init__(code, detail)
 
 
 class PatchStream(IterableDataset[Patch]):
@@ -53,6 +67,12 @@ class PatchStream(IterableDataset[Patch]):
         self._start_step = start_step
 
     def __iter__(self) -> Iterator[Patch]:
+        try:
+            yield from self._patches()
+        except MetiaError as error:
+            raise GeneratorError(str(error)) from error
+
+    def _patches(self) -> Iterator[Patch]:
         worker = get_worker_info()
         number, count = (0, 1) if worker is None else (worker.id, worker.num_workers)
         if worker is not None:
@@ -105,12 +125,15 @@ class FixedPatches(Dataset[Patch]):
         return image.float(), target.float()
 
 
-def _end_at_once(_worker: int) -> None:
-    """Let this process of a loader end without taking the interpreter down first.
+def _end_with_training(_worker: int) -> None:
+    """Let this process of a loader end when the training process wants it, at once.
 
-    The thread that hands patches over may be inside torch then, and is killed there:
-    the process aborts, and torch raises that in the training process, wherever it is.
+    Ctrl-C comes to both; the training process first ends its step. Where the
+    interpreter were taken down first, the thread that hands patches over may be inside
+    torch, and is killed there: the process aborts, and torch raises that in the
+    training process, wherever it is.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     Finalize(None, os._exit, args=(0,), exitpriority=-1000)
 
 
@@ -159,7 +182,7 @@ class PatchData(pl.LightningDataModule):
             multiprocessing_context="spawn" if hardware.workers else None,
             prefetch_factor=4 if hardware.workers else None,
             persistent_workers=hardware.workers > 0,
-            worker_init_fn=_end_at_once if hardware.workers else None,
+            worker_init_fn=_end_with_training if hardware.workers else None,
         )
 
     def _stored(self, rank: int) -> DataLoader[tuple[Tensor, Tensor, int]]:

@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from errors import MetiaError
+from unetr.network import load_for_inference, read_safetensors
 from unetr.seeded import manifest as example_manifest
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.run import read_checkpoint
@@ -50,9 +51,10 @@ def export_model(
     Raises
     ------
     MetiaError
-        ``model-invalid`` where the checkpoint does not fit or fp16 cannot hold it,
-        ``output-exists``, ``configuration-invalid`` for an evaluation that is none or
-        is of other weights.
+        ``model-invalid`` where the checkpoint is none, is of another network or has
+        numbers that fp16 cannot hold, ``output-exists``, ``configuration-invalid`` for
+        an evaluation that is none or is of other weights, and for cases that are no
+        longer those of their split.
     """
     target = folder / configuration.export.name
     if target.exists():
@@ -60,6 +62,13 @@ def export_model(
     content = read_checkpoint(checkpoint)
     tensors = _stored(content["state_dict"])
     weights = safetensors.numpy.save(tensors)
+    # As the service will load them.
+    load_for_inference(
+        configuration.network,
+        read_safetensors(weights),
+        torch.device("cpu"),
+        torch.float32,
+    )
     weights_sha256 = hashlib.sha256(weights).hexdigest()
     metrics = _metrics(evaluation, weights_sha256) if evaluation else []
     page = (
@@ -113,10 +122,10 @@ def _metrics(evaluation: Path, weights_sha256: str) -> list[dict[str, Any]]:
                 "name": name,
                 "value": round(figure["value"], 4),
                 "dataset": f"{dataset}, n = {figure['count']}",
-                "interval": [round(bound, 4) for bound in figure["interval"]],
+                "interval": _interval(figure["interval"]),
             }
             for name, figure in figures.items()
-            if figure["value"] is not None and figure["interval"] is not None
+            if figure["value"] is not None
         ]
     except (ValueError, KeyError, TypeError) as error:
         raise MetiaError(
@@ -127,6 +136,24 @@ def _metrics(evaluation: Path, weights_sha256: str) -> list[dict[str, Any]]:
             "configuration-invalid", f"{evaluation.name} is of other weights."
         )
     return metrics
+
+
+def _interval(bounds: list[float] | None) -> list[float] | None:
+    return None if bounds is None else [round(bound, 4) for bound in bounds]
+
+
+def _case_count(configuration: TrainingConfiguration) -> int:
+    """Count the cases that were trained on."""
+    data = configuration.data
+    if data.cases is None:
+        return 0
+    # Needs libraries that a machine for synthetic training may lack.
+    from unetr.training.cases import cases_for, find_cases, plan_split
+
+    folder = Path(data.cases)
+    cases, _ = find_cases(folder)
+    split = plan_split(folder, cases)
+    return len(cases_for(cases, split, "train", folds=data.folds, fold=data.fold))
 
 
 def _manifest(
@@ -157,11 +184,15 @@ def _manifest(
         "files": files,
         "training_data": {
             "summary": export.training_summary,
-            "case_count": 0,
+            "case_count": _case_count(configuration),
             "synthetic": configuration.data.cases is None,
         },
         "metrics": metrics,
     }
+
+
+def _range(bounds: list[float] | None) -> str:
+    return "none" if bounds is None else f"{bounds[0]:.2f} to {bounds[1]:.2f}"
 
 
 def _card(
@@ -173,8 +204,8 @@ def _card(
     window = "x".join(map(str, configuration.network.img_size))
     seen = step * settings.batch * settings.accumulate * configuration.hardware.devices
     table = "\n".join(
-        f"| {one['name']} | {one['value']:.2f} "
-        f"| {one['interval'][0]:.2f} to {one['interval'][1]:.2f} | {one['dataset']} |"
+        f"| {one['name']} | {one['value']:.2f} | {_range(one['interval'])} "
+        f"| {one['dataset']} |"
         for one in metrics
     )
     figures = (

@@ -28,6 +28,10 @@ from unetr.configuration import Configuration
 SPLIT_FILE = Path(__file__).with_name("heads.json")
 INDEX_NAME = "index.json"
 MARGIN_VOXELS = 6
+GRID_TOLERANCE = 0.01
+"""Of size, spacing, origin (mm) and directions of an image and its mask."""
+LABEL_SPACING_TOLERANCE = 0.05
+"""Of 1 mm, which label maps are taken to have."""
 
 Part = Literal["train", "validation", "test"]
 Kind = Literal["labels", "background"]
@@ -41,8 +45,9 @@ class HeadEntry(Configuration):
     source, sha256 : str
         Pattern of the file below the data folder, and the hash of its bytes: of the
         files that match, the one with this hash is meant.
-    lesions : str or None
-        A mask of enhancing tumour in a background, likewise.
+    lesions, lesions_sha256 : str or None
+        A mask of enhancing tumour in a background, and the hash of its bytes; without
+        one, the mask may be any.
     spacing_mm : tuple of float or None
         (slice, row, column) where the file's own is known to be wrong.
     """
@@ -53,6 +58,7 @@ class HeadEntry(Configuration):
     source: str
     sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
     lesions: str | None = None
+    lesions_sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     spacing_mm: tuple[float, float, float] | None = None
 
 
@@ -175,8 +181,8 @@ def pack_heads(
     Raises
     ------
     MetiaError
-        ``input-unreadable`` where files are missing or differ from the split's hashes
-        (all are named), ``output-exists``.
+        ``input-unreadable`` where files are missing, differ from the split's hashes or
+        lie on grids that do not fit (all are named), ``output-exists``.
     """
     if out.exists():
         raise MetiaError("output-exists", "The folder for the pack exists already.")
@@ -195,11 +201,43 @@ def _source_fault(data: Path, head: HeadEntry) -> str:
     found = [path for path in data.glob(head.source) if path.is_file()]
     if not found:
         return f"{head.source} is missing."
-    if source_path(data, head) is None:
+    source = source_path(data, head)
+    if source is None:
         return f"{head.source} is another file than the split names."
-    if head.lesions and not (data / head.lesions).is_file():
+    spacing_mm = head.spacing_mm or _read_grid(source)[3:6]
+    if head.kind == "labels" and np.ptp([*spacing_mm, 1]) > LABEL_SPACING_TOLERANCE:
+        return f"{head.source} is no label map of 1 mm: resample it to that."
+    return _lesions_fault(data, source, head) if head.lesions else ""
+
+
+def _lesions_fault(data: Path, source: Path, head: HeadEntry) -> str:
+    path = data / str(head.lesions)
+    if not path.is_file():
         return f"{head.lesions} is missing."
+    if head.lesions_sha256 not in (None, _sha256(path.read_bytes())):
+        return f"{head.lesions} is another file than the split names."
+    image, mask = _read_grid(source), _read_grid(path)
+    if image.shape != mask.shape or not np.allclose(image, mask, atol=GRID_TOLERANCE):
+        return f"{head.lesions} lies on another grid than its image."
     return ""
+
+
+def _read_grid(path: Path) -> NDArray[np.float64]:
+    """Give size, spacing, origin and directions, of the header alone."""
+    import SimpleITK as sitk
+
+    header: Any = sitk.ImageFileReader()  # type: ignore[no-untyped-call]
+    header.SetFileName(str(path))
+    try:
+        header.ReadImageInformation()
+    except RuntimeError as error:
+        raise MetiaError(
+            "input-unreadable", f"{path.name} cannot be read as an image."
+        ) from error
+    axes = header.GetDimension()
+    directions = np.reshape(header.GetDirection(), (axes, axes))[:3, :3]
+    places = (header.GetSize(), header.GetSpacing(), header.GetOrigin())
+    return np.concatenate([*(part[:3] for part in places), directions.ravel()])
 
 
 def source_path(data: Path, head: HeadEntry) -> Path | None:

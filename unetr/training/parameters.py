@@ -8,11 +8,13 @@ relative to white matter where a name says ``level``.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import AfterValidator, Field
 
 from unetr.configuration import Configuration
+
+Number = TypeVar("Number")
 
 
 def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
@@ -21,13 +23,12 @@ def _ordered(pair: tuple[float, float]) -> tuple[float, float]:
     return pair
 
 
-Range = Annotated[
-    tuple[
-        Annotated[float, Field(allow_inf_nan=False)],
-        Annotated[float, Field(allow_inf_nan=False)],
-    ],
-    AfterValidator(_ordered),
-]
+_Pair = Annotated[tuple[Number, Number], AfterValidator(_ordered)]
+Range = _Pair[Annotated[float, Field(allow_inf_nan=False)]]
+Amount = _Pair[Annotated[float, Field(ge=0, allow_inf_nan=False)]]
+"""A range of what may be nothing, but not less."""
+Size = _Pair[Annotated[float, Field(ge=0.1, allow_inf_nan=False)]]
+"""A range of what is divided by or cannot be nothing."""
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -56,15 +57,15 @@ class AnatomyParameters(Configuration):
     """
 
     rotation_degrees: Range = (-12.0, 12.0)
-    scale: Range = (0.9, 1.12)
-    warp_mm: Range = (0.0, 3.5)
+    scale: Size = (0.9, 1.12)
+    warp_mm: Amount = (0.0, 3.5)
     warp_length_mm: Annotated[float, Field(gt=2, le=100)] = 22.0
     contrast_spread: Annotated[float, Field(ge=0, le=3)] = 1.2
     flat_share: Share = 0.35
-    flatness: Range = (0.3, 1.05)
+    flatness: Amount = (0.3, 1.05)
     odd_scalp_share: Share = 0.25
     fat_share: Share = 0.6
-    fat_gain: Range = (0.4, 3.5)
+    fat_gain: Amount = (0.4, 3.5)
     texture: Annotated[float, Field(ge=0, le=2)] = 0.45
 
 
@@ -85,11 +86,11 @@ class EnhancementParameters(Configuration):
     """
 
     contrast_share: Share = 0.94
-    vessel_level: Range = (1.35, 2.8)
-    surface_vessels: Range = (25, 80)
-    deep_vessels: Range = (10, 45)
-    surface_radius_mm: Range = (0.4, 1.6)
-    deep_radius_mm: Range = (0.3, 0.8)
+    vessel_level: Size = (1.35, 2.8)
+    surface_vessels: Amount = (25, 80)
+    deep_vessels: Amount = (10, 45)
+    surface_radius_mm: Size = (0.4, 1.6)
+    deep_radius_mm: Size = (0.3, 0.8)
     sinus_share: Share = 0.92
     dura_share: Share = 0.4
     plexus_share: Share = 0.9
@@ -130,12 +131,12 @@ class LesionParameters(Configuration):
     maximum_count: Annotated[int, Field(ge=1, le=60)] = 20
     median_diameter_mm: Annotated[float, Field(gt=1, le=40)] = 6.5
     diameter_spread: Annotated[float, Field(ge=0, le=2)] = 0.65
-    diameter_mm: Range = (2.0, 40.0)
+    diameter_mm: Size = (2.0, 40.0)
     junction_share: Share = 0.6
     cerebellum_share: Share = 0.18
     front_weight: Share = 0.65
-    level: Range = (1.3, 2.6)
-    faint_level: Range = (1.15, 1.35)
+    level: Size = (1.3, 2.6)
+    faint_level: Size = (1.15, 1.35)
     faint_share: Share = 0.1
     ring_share: Share = 0.5
     patchy_share: Share = 0.15
@@ -163,12 +164,12 @@ class AcquisitionParameters(Configuration):
     """
 
     stripped_share: Share = 0.15
-    bias: Range = (0.0, 0.28)
-    blur_mm: Range = (0.3, 0.75)
+    bias: Amount = (0.0, 0.28)
+    blur_mm: Amount = (0.3, 0.75)
     thick_share: Share = 0.4
-    thickness_mm: Range = (2.0, 6.5)
+    thickness_mm: Size = (2.0, 6.5)
     gap_share: Share = 0.4
-    noise: Range = (0.005, 0.045)
+    noise: Amount = (0.005, 0.045)
     ghost_share: Share = 0.15
     gamma_share: Share = 0.3
     clip_share: Share = 0.1
@@ -220,7 +221,7 @@ class PatchParameters(Configuration):
     lesion_share: Share = 0.6
     bright_share: Share = 0.15
     jitter: Annotated[float, Field(ge=0, le=0.5)] = 0.38
-    gain: Range = (0.8, 1.25)
+    gain: Size = (0.8, 1.25)
     offset: Range = (-0.05, 0.05)
     hard_share: Share = 0.5
 

@@ -2,8 +2,9 @@
 
 ``train`` builds everything from a configuration and keeps ``last.ckpt`` in the output
 folder, written whole or not at all every so many steps, so that a run that was killed
-goes on from there; a run of minutes at a time ends with one too. A file says which
-configuration the folder belongs to: a changed one is refused. One run a folder.
+goes on from there; a run of minutes at a time, or stopped with Ctrl-C, ends with one
+too. A file says which configuration the folder belongs to: a changed one is refused.
+One run a folder. ``check`` looks for what would stop one, without starting it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import logging
-import time
 import warnings
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,41 +37,22 @@ from errors import MetiaError
 from unetr.hardware import keep_memory
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.data import PatchData, Remembering
+from unetr.training.fields import Draw
+from unetr.training.heads import HeadStore, Part
 from unetr.training.module import (
     AveragedWeights,
     MetastasisModule,
     computes_on_cuda,
+    trainable_network,
 )
+from unetr.training.stopping import Stopping, interrupts_to
+from unetr.training.stored import StoredPatches
 from unetr.training.transfer import read_weights, start_from
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
 FINGERPRINT = "configuration.sha256"
-
-
-class StopAfter(Callback):
-    """Ends a run after some minutes, with a checkpoint of the very step."""
-
-    def __init__(self, minutes: float, path: Path) -> None:
-        self._end = time.monotonic() + 60 * minutes
-        self._path = path
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: Any,
-        batch_idx: int,
-    ) -> None:
-        """Save and stop once time is up, after a whole step."""
-        if trainer.should_stop or (batch_idx + 1) % trainer.accumulate_grad_batches:
-            return
-        over = time.monotonic() >= self._end
-        # All processes stop as soon as one wants to.
-        if trainer.strategy.reduce_boolean_decision(over, all=False):
-            trainer.save_checkpoint(self._path)
-            trainer.should_stop = True
+PARTS: tuple[Part, ...] = ("train", "validation")
 
 
 def fingerprint(configuration: TrainingConfiguration) -> str:
@@ -116,6 +97,8 @@ def train(
     MetiaError
         ``configuration-invalid`` where the data have faults, the folder holds another
         run, or there is no such device; ``model-invalid`` for weights to start from.
+    KeyboardInterrupt
+        At Ctrl-C, once the step that was at work is kept.
     """
     refuse_bad_cases(configuration)
     output = Path(configuration.output)
@@ -127,22 +110,65 @@ def train(
     if configuration.start.weights is not None and step == 0:
         start_from(module.network, read_weights(Path(configuration.start.weights)))
     patches = PatchData(configuration, start_step=step)
-    trainer = _trainer(configuration, output, step, minutes, patches, progress=progress)
-    with warnings.catch_warnings():
+    stopping = Stopping(last, minutes)
+    callbacks = [Remembering(patches), stopping]
+    trainer = _trainer(configuration, output, step, callbacks, progress=progress)
+    resumed = last if step else None
+    with interrupts_to(stopping), warnings.catch_warnings():
         # Resumed amid an endless epoch: the stream starts anew by design.
         warnings.filterwarnings("ignore", ".*mid-epoch.*|.*resumable.*")
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
-        trainer.fit(
-            module,
-            datamodule=patches,
-            ckpt_path=str(last) if step else None,
-            weights_only=False,
-        )
+        trainer.fit(module, datamodule=patches, ckpt_path=resumed, weights_only=False)
     if trainer.global_step >= configuration.optimiser.steps:
         # The last step need not be one that a checkpoint is due at.
         trainer.save_checkpoint(last)
     return last
+
+
+def check(configuration: TrainingConfiguration) -> list[str]:
+    """Name all that would keep the configuration from being trained on this machine.
+
+    Cases are left to ``cases.check_cases``. Reads every head; takes seconds.
+    """
+    faults = []
+    for look in (
+        check_devices,
+        _find_logger,
+        _check_weights,
+        _check_heads,
+        _check_patches,
+    ):
+        try:
+            look(configuration)
+        except MetiaError as error:
+            faults.append(error.detail)
+    return faults
+
+
+def _check_weights(configuration: TrainingConfiguration) -> None:
+    if configuration.start.weights is not None:
+        weights = read_weights(Path(configuration.start.weights))
+        start_from(trainable_network(configuration.network), weights)
+
+
+def _check_heads(configuration: TrainingConfiguration) -> None:
+    data = configuration.data
+    if data.heads is None:
+        return
+    for part in PARTS:
+        store = HeadStore(Path(data.heads), (part,), names=data.head_names)
+        for head in store.heads:
+            store.load(head)
+
+
+def _check_patches(configuration: TrainingConfiguration) -> None:
+    StoredPatches(
+        [Path(file) for file in configuration.data.patches],
+        configuration.network.img_size,
+        Draw((0,), torch.device("cpu")),
+        configuration.patches,
+    )
 
 
 def refuse_bad_cases(configuration: TrainingConfiguration) -> None:
@@ -196,18 +222,46 @@ def _prepare_folder(
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Read a checkpoint of one's own run; only tensors and plain values.
 
+    Returns
+    -------
+    dict
+        With ``state_dict`` and ``global_step`` at least.
+
     Raises
     ------
     MetiaError
         ``model-invalid``.
     """
+    none = MetiaError(
+        "model-invalid", f"{path.name} is no checkpoint of a training run."
+    )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
+        raise none from error
+    if not isinstance(content, dict) or not {"state_dict", "global_step"} <= {*content}:
+        raise none
+    return content
+
+
+def check_devices(configuration: TrainingConfiguration) -> None:
+    """Look whether what is to compute is there; a CPU serves any number of processes.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid``.
+    """
+    hardware = configuration.hardware
+    present = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if hardware.generator != "cuda" and not computes_on_cuda(configuration):
+        return
+    if present < hardware.devices:
         raise MetiaError(
-            "model-invalid", f"{path.name} is no checkpoint of a training run."
-        ) from error
-    return dict(content)
+            "configuration-invalid",
+            f"hardware.devices is {hardware.devices}; of CUDA devices this machine has "
+            f"{present}.",
+        )
 
 
 def set_up_torch(configuration: TrainingConfiguration) -> None:
@@ -218,13 +272,9 @@ def set_up_torch(configuration: TrainingConfiguration) -> None:
     MetiaError
         ``configuration-invalid`` where there is no such device.
     """
-    hardware = configuration.hardware
-    if hardware.accelerator == "cuda" and not torch.cuda.is_available():
-        raise MetiaError("configuration-invalid", "There is no CUDA device.")
-    if hardware.generator == "cuda" and not torch.cuda.is_available():
-        raise MetiaError("configuration-invalid", "There is no CUDA device.")
-    if hardware.threads:
-        torch.set_num_threads(hardware.threads)
+    check_devices(configuration)
+    if configuration.hardware.threads:
+        torch.set_num_threads(configuration.hardware.threads)
     torch.set_float32_matmul_precision("high")
     keep_memory()
     # What it says at this level is about itself.
@@ -236,8 +286,7 @@ def _trainer(
     configuration: TrainingConfiguration,
     output: Path,
     step: int,
-    minutes: float | None,
-    patches: PatchData,
+    callbacks: list[Callback],
     *,
     progress: bool,
 ) -> pl.Trainer:
@@ -265,27 +314,19 @@ def _trainer(
         enable_model_summary=False,
         default_root_dir=output,
         logger=_logger(configuration, output, step),
-        callbacks=[
-            Remembering(patches),
-            *_callbacks(configuration, output, minutes, progress=progress),
-        ],
+        # After the averaging: it belongs to the step that they keep.
+        callbacks=_callbacks(configuration, output, progress=progress) + callbacks,
     )
 
 
 def _callbacks(
-    configuration: TrainingConfiguration,
-    output: Path,
-    minutes: float | None,
-    *,
-    progress: bool,
+    configuration: TrainingConfiguration, output: Path, *, progress: bool
 ) -> list[Callback]:
     callbacks: list[Callback] = [LearningRateMonitor("step")]
     if configuration.optimiser.ema_decay > 0:
         callbacks.append(AveragedWeights(configuration.optimiser.ema_decay))
     if progress:
         callbacks.append(TQDMProgressBar(refresh_rate=configuration.log_every_steps))
-    if minutes is not None:
-        callbacks.append(StopAfter(minutes, output / LAST))
     shared: dict[str, Any] = {
         "dirpath": output,
         "enable_version_counter": False,
@@ -304,22 +345,27 @@ def _callbacks(
             filename=Path(BEST).stem,
             monitor="validation/dice",
             mode="max",
-            save_weights_only=True,
+            # Whole: with its weights only it would not hold the averaged ones.
             **shared,
         )
     )
     return callbacks
 
 
+def _find_logger(configuration: TrainingConfiguration) -> None:
+    wish = configuration.logger
+    if wish != "csv" and importlib.util.find_spec(wish) is None:
+        raise MetiaError(
+            "configuration-invalid", f"The package {wish} is not installed."
+        )
+
+
 def _logger(configuration: TrainingConfiguration, output: Path, step: int) -> Logger:
+    _find_logger(configuration)
     version = f"from-step-{step}"
     wish = configuration.logger
     if wish == "csv":
         return CSVLogger(output, name="log", version=version)
-    if importlib.util.find_spec(wish) is None:
-        raise MetiaError(
-            "configuration-invalid", f"The package {wish} is not installed."
-        )
     if wish == "wandb":
         return WandbLogger(f"{output.name}-{version}", output, project="metia")
     if wish == "mlflow":

@@ -5,12 +5,15 @@ Not safe to share between threads.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import safetensors
 import torch
 
+from errors import MetiaError
 from unetr.configuration import IntensityNormalisation, PreprocessingProfile
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 VALIDATION_STREAM = 1 << 40
 """Seeds from here on are for validation; training never reaches them."""
 CASES_KEPT = 64
+ORIGIN = "cases"
+"""Name, in the metadata of stored patches, for what decided which cases they are of."""
 
 PROFILE = PreprocessingProfile(
     profile="head-mr",
@@ -34,6 +39,33 @@ PROFILE = PreprocessingProfile(
 """How inference has to prepare an image to look like the generator's."""
 
 
+def refuse_other_origins(files: Sequence[str], origin: str) -> None:
+    """Refuse stored patches of cases that were divided otherwise than now.
+
+    Files that say nothing of cases, being of synthetic heads alone, are accepted.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid``.
+    """
+    for path in map(Path, files):
+        try:
+            with safetensors.safe_open(path, "pt") as file:
+                stored = (file.metadata() or {}).get(ORIGIN)
+        except (OSError, safetensors.SafetensorError) as error:
+            raise MetiaError(
+                "configuration-invalid",
+                f"{path.name} holds no patches: make them with `synthetic patches`.",
+            ) from error
+        if stored not in (None, origin):
+            raise MetiaError(
+                "configuration-invalid",
+                f"{path.name} holds patches of cases of another split or fold, which "
+                "may be those to validate with: make it anew with this configuration.",
+            )
+
+
 class HeadSource:
     """Heads for one part: synthetic ones, cases, or both in turn.
 
@@ -41,6 +73,17 @@ class HeadSource:
     ----------
     part : str
         ``train`` or ``validation``.
+
+    Attributes
+    ----------
+    origin : str or None
+        What decides which cases these are; None without cases.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid`` where cases are given and a part has none of them, or,
+        for validation, where stored patches may hold what would be validated with.
     """
 
     def __init__(
@@ -51,6 +94,7 @@ class HeadSource:
         self._share = data.cases_share
         self._generator: HeadGenerator | None = None
         self._cases: list[CaseFiles] = []
+        self.origin: str | None = None
         self._loaded: dict[str, SyntheticHead] = {}
         self._device = device
         if data.heads is not None:
@@ -60,21 +104,28 @@ class HeadSource:
             )
         if data.cases is not None:
             # Needs libraries that a machine for synthetic training may lack.
-            from unetr.training.cases import cases_for, find_cases, lock_split
+            from unetr.training.cases import (
+                cases_for,
+                find_cases,
+                keep_split,
+                origin_of,
+                plan_split,
+            )
 
             folder = Path(data.cases)
             cases, _ = find_cases(folder)
-            split = lock_split(folder, cases)
-            self._cases = cases_for(
-                cases, split, part, folds=data.folds, fold=data.fold
-            )
+            split = plan_split(folder, cases)
+            folding = {"folds": data.folds, "fold": data.fold}
+            self._cases = cases_for(cases, split, part, **folding)
+            keep_split(folder, split)
+            self.origin = origin_of(split, **folding)
+            if part == "validation":
+                refuse_other_origins(data.patches, self.origin)
 
     def make(self, draw: Draw, index: int) -> SyntheticHead:
         """Make head number `index`."""
-        if self._cases and (self._generator is None or draw.chance(self._share)):
+        if self._generator is None or (self._cases and draw.chance(self._share)):
             return self._case(self._cases[draw.whole(0, len(self._cases) - 1)])
-        if self._generator is None:
-            raise ValueError("there are no cases for this part")
         return self._generator.make(index)
 
     def training_patches(self, draw: Draw, parameters: PatchParameters) -> list[Patch]:

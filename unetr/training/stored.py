@@ -3,7 +3,8 @@
 Making heads takes as long as learning from them where both share a few processor cores;
 stored, a patch serves many runs. A file (safetensors) holds ``images`` and ``targets``,
 uint8, (patch, slice, row, column): an image times 51 (``CLIP`` is 0 to 5), a target
-times 255. Files are mapped, not read: only patches in use take memory.
+times 255; its metadata say of which split and fold own cases are. Files are mapped, not
+read: only patches in use take memory.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from unetr.training.configuration import TrainingConfiguration
 from unetr.training.fields import Draw
 from unetr.training.parameters import PatchParameters
 from unetr.training.patches import Patch, stack, vary
-from unetr.training.sources import HeadSource
+from unetr.training.sources import ORIGIN, HeadSource
 from unetr.training.synthetic import CLIP
 
 IMAGE_SCALE = 255 / CLIP[1]
@@ -58,7 +59,9 @@ def store_patches(
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(path.name + ".part")
     save_file(
-        {"images": torch.stack(images), "targets": torch.stack(targets)}, unfinished
+        {"images": torch.stack(images), "targets": torch.stack(targets)},
+        unfinished,
+        metadata={ORIGIN: source.origin} if source.origin else None,
     )
     unfinished.replace(path)
     return len(images)

@@ -288,7 +288,7 @@ def _prepare_background(stored: StoredHead, device: torch.device) -> _Background
         places = (torch.arange(count, device=device) + 0.5) / size_mm - 0.5
         image = interpolate_axis(image, places, axis)
         marked = interpolate_axis(marked, places, axis)
-    inside = _inside_skull(image)
+    inside = inside_skull(image)
     if not bool(inside.any()):
         raise MetiaError(
             "input-unreadable", f"Head {stored.name} shows no inside of a skull."
@@ -296,13 +296,16 @@ def _prepare_background(stored: StoredHead, device: torch.device) -> _Background
     return _Background(image, marked, inside, float(image[inside].median()))
 
 
-def _inside_skull(image: Tensor) -> Tensor:
-    """Take what lies well below the skin, above the face and the neck."""
+def inside_skull(image: Tensor) -> Tensor:
+    """Take what lies well below the skin, above the face and the neck.
+
+    Of a slab, whose depth ends at its faces, the inner half counts as that.
+    """
     from scipy import ndimage
 
     head = head_of(image)
     depth = ndimage.distance_transform_edt(head.mask, sampling=COARSE_MM)
-    deep = torch.from_numpy(depth > SKULL_MM).to(image.device)
+    deep = torch.from_numpy(depth > min(SKULL_MM, depth.max() / 2)).to(image.device)
     for axis in range(3):
         deep = deep.repeat_interleave(int(COARSE_MM), dim=axis)
     deep = deep[tuple(slice(size) for size in image.shape)]
