@@ -290,7 +290,8 @@ CODES: dict[str, ErrorCode] = {
     "database-unusable": ErrorCode(
         "The database cannot be used",
         503,
-        "Check METIA_DATABASE_URL, and run `./metia db upgrade`.",
+        "Try again shortly. If it stays so, check METIA_DATABASE_URL, and run "
+        "`./metia db upgrade`.",
     ),
     "configuration-invalid": ErrorCode(
         "A setting is not valid", 500, "Correct the named setting and start again."

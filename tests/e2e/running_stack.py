@@ -13,10 +13,11 @@ import re
 import secrets
 import signal
 import socket
+import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
@@ -92,9 +93,17 @@ class RunningStack:
         assert state["state"] == "succeeded", state
         return self.results(study_uid)[0]
 
-    def worker_held(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def worker_held(self) -> Iterator[None]:
         """Stop the worker's process meanwhile: jobs are taken in, but wait."""
-        return self._held("segmentation.worker")
+        for attempt in range(30):
+            with self._held("segmentation.worker"):
+                # Stopped while it writes, it would keep everybody else from writing.
+                if self._database_free():
+                    yield
+                    return
+            time.sleep(0.013 * attempt)  # no pause in step with its own
+        raise AssertionError("the worker always writes")
 
     def archive_held(self) -> AbstractContextManager[None]:
         """Stop Orthanc meanwhile: a job that runs waits for its images."""
@@ -108,6 +117,21 @@ class RunningStack:
             yield
         finally:
             os.kill(pid, signal.SIGCONT)
+
+    def _database_free(self) -> bool:
+        file = self.data_dir / "metia.sqlite"
+        database = sqlite3.connect(
+            f"{file.as_uri()}?mode=rw", uri=True, timeout=1, isolation_level=None
+        )
+        with closing(database):
+            try:
+                database.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY:
+                    raise
+                return False
+            database.execute("ROLLBACK")
+        return True
 
     def _pid(self, in_command: str) -> int:
         """Find the process of this system whose command line holds a text."""

@@ -162,7 +162,7 @@ export const problems: ProblemWords = {
   'input-ambiguous': problem('Les fichiers donnés laissent un choix ouvert', 'Nommez la série avec --series, ou donnez le dossier d’une seule étude.'),
   'output-exists': problem('Le dossier de sortie contient déjà des résultats', 'Choisissez un autre dossier, ou ajoutez --overwrite.'),
   'output-unwritable': problem('La sortie ne peut pas être écrite', 'Vérifiez les droits du dossier, ou choisissez-en un autre.'),
-  'database-unusable': problem('La base de données est inutilisable', 'L’administrateur doit vérifier METIA_DATABASE_URL et lancer `./metia db upgrade`.'),
+  'database-unusable': problem('La base de données est inutilisable', 'Réessayez sous peu. Si cela persiste, l’administrateur doit vérifier METIA_DATABASE_URL et lancer `./metia db upgrade`.'),
   'configuration-invalid': problem('Un réglage n’est pas valable', 'Corrigez le réglage indiqué et redémarrez.'),
 };
 
