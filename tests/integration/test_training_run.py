@@ -320,24 +320,30 @@ def test_frozen_layers_wait_and_then_learn(pack: Path, tmp_path: Path) -> None:
     torch.manual_seed(5)
     old = trainable_network(start.network.model_copy(update={"out_channels": 14}))
     torch.save(old.state_dict(), tmp_path / "abdomen.pt")
-    for steps, moved in ((3, False), (6, True)):
+    begins = {"weights": str(tmp_path / "abdomen.pt"), "unfreeze_steps": [1, 2, 3]}
+    for steps, expected in ((3, [True, True, True, False]), (6, [True] * 4)):
         folder = tmp_path / f"steps-{steps}"
         folder.mkdir()
         path = tiny_configuration(
             folder,
             pack,
             optimiser={"steps": steps, "batch": 1, "warmup_steps": 0, "ema_decay": 0.0},
-            start={"weights": str(tmp_path / "abdomen.pt"), "frozen_steps": 3},
+            start=begins,
             validation={"every_steps": 6, "heads": 1, "patches_per_head": 1},
             checkpoint_every_steps=1,
         )
         last = train(read_configuration(path), progress=False)
         state = read_checkpoint(last)["state_dict"]
-        name = "vit.blocks.0.mlp.linear1.weight"
-        same = torch.equal(state[f"network.{name}"], old.state_dict()[name])
-        assert same is not moved
-        name = "decoder2.conv_block.conv1.conv.weight"
-        assert not torch.equal(state[f"network.{name}"], old.state_dict()[name])
+        moved = [
+            not torch.equal(state[f"network.{name}"], old.state_dict()[name])
+            for name in (
+                "decoder2.conv_block.conv1.conv.weight",
+                "decoder4.conv_block.conv1.conv.weight",
+                "encoder4.transp_conv_init.conv.weight",
+                "vit.blocks.0.mlp.linear1.weight",
+            )
+        ]
+        assert moved == expected
         assert state["network.out.conv.conv.weight"].shape[0] == 2
 
 

@@ -92,11 +92,21 @@ def test_paths_start_at_the_file(tmp_path: Path) -> None:
         ('"steps": 8', '"steps": 8, "warmup_steps": 2', "warmup_steps is given twice"),
         ('"warmup_steps": 2', '"warmup_steps": 8', "optimiser: .* must be fewer"),
         ('"steps": 8, "batch": 2, "warmup_steps": 2', '"steps": 100', "must be fewer"),
-        ('"seed": 1', '"start": {"frozen_steps": 3}', "start: .* without weights"),
+        ('"seed": 1', '"start": {"unfreeze_steps": [3]}', "start: .* without weights"),
         (
             '"seed": 1',
-            '"start": {"frozen_steps": 9, "weights": "a"}',
-            "start.frozen_steps is beyond",
+            '"start": {"unfreeze_steps": [2, 9], "weights": "a"}',
+            "start.unfreeze_steps are beyond",
+        ),
+        (
+            '"seed": 1',
+            '"start": {"unfreeze_steps": [4, 2], "weights": "a"}',
+            "start: .* decoders come first",
+        ),
+        (
+            '"seed": 1',
+            '"start": {"unfreeze_steps": [1, 2, 3, 4], "weights": "a"}',
+            "start.unfreeze_steps: .* at most 3",
         ),
         (
             '"synthetic": {',
@@ -129,8 +139,49 @@ def test_what_cannot_train_is_refused(
 
 
 def test_an_output_alone_may_be_trained(tmp_path: Path) -> None:
-    start = {"frozen_steps": 8, "weights": "a.safetensors"}
+    start = {"unfreeze_steps": [8], "weights": "a.safetensors"}
     read_configuration(tiny_configuration(tmp_path, tmp_path, start=start))
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+@pytest.mark.parametrize(
+    ("unfreeze_steps", "learns_from"),
+    [([], (0, 0, 0, 0)), ([2], (0, 2, 2, 2)), ([1, 4], (0, 1, 4, 4))],
+)
+def test_each_stage_learns_from_its_step_on(
+    tmp_path: Path, kind: str, unfreeze_steps: list[int], learns_from: tuple[int, ...]
+) -> None:
+    path = tiny_configuration(
+        tmp_path,
+        tmp_path,
+        optimiser={"kind": kind, "steps": 8, "warmup_steps": 0, "learning_rate": 0.5},
+        start={"weights": "a", "unfreeze_steps": unfreeze_steps, "body_factor": 0.5},
+    )
+    module = MetastasisModule(read_configuration(path))
+    chosen = module.configure_optimizers()
+    optimiser, schedule = chosen["optimizer"], chosen["lr_scheduler"]["scheduler"]
+    parts = [("out.", "decoder2."), ("decoder5.",), ("encoder1.",), ("vit.",)]
+    wanted = [
+        {id(p) for n, p in module.network.named_parameters() if n.startswith(begins)}
+        for begins in parts
+    ]
+    for step in range(6):
+        rates = [
+            {
+                group["lr"]
+                for group in optimiser.param_groups
+                for parameter in group["params"]
+                if id(parameter) in part
+            }
+            for part in wanted
+        ]
+        (full,) = rates[0]
+        assert full > 0
+        assert rates[1:] == [
+            {full / 2 if step >= since else 0.0} for since in learns_from[1:]
+        ]
+        optimiser.step()
+        schedule.step()
 
 
 @pytest.mark.parametrize(

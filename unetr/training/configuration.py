@@ -109,21 +109,27 @@ class StartConfiguration(Configuration):
     ----------
     weights : str or None
         A safetensors file, or a state dict that torch reads without running code.
-    frozen_steps : int
-        Steps in which only the new output and the last decoder learn, of the weights
-        to start from; as many as the run has: for good.
+    unfreeze_steps : list of int
+        The new output and the last decoder learn from the first step; the other
+        decoders, the encoders and the transformer from these on, in this order. The
+        last of fewer than three is for all that is left; as many as the run has:
+        never. Empty: everything learns at once.
     body_factor : float
-        Share of the learning rate for all else afterwards.
+        Share of the learning rate for all but output and last decoder.
     """
 
     weights: str | None = None
-    frozen_steps: Annotated[int, Field(ge=0)] = 0
+    unfreeze_steps: list[Annotated[int, Field(ge=1)]] = Field(
+        default_factory=list, max_length=3
+    )
     body_factor: Annotated[float, Field(gt=0, le=1)] = 1.0
 
     @model_validator(mode="after")
     def _check(self) -> StartConfiguration:
-        if self.frozen_steps and self.weights is None:
-            raise ValueError("frozen_steps without weights would freeze random ones")
+        if self.unfreeze_steps and self.weights is None:
+            raise ValueError("unfreeze_steps without weights would freeze random ones")
+        if self.unfreeze_steps != sorted(self.unfreeze_steps):
+            raise ValueError("unfreeze_steps must not fall: decoders come first")
         return self
 
 
@@ -213,8 +219,10 @@ class TrainingConfiguration(Configuration):
     def _check(self) -> TrainingConfiguration:
         if self.network.out_channels != 2:
             raise ValueError("network.out_channels is 2: background and lesion")
-        if self.start.frozen_steps > self.optimiser.steps:
-            raise ValueError("start.frozen_steps is beyond the last of optimiser.steps")
+        if max(self.start.unfreeze_steps, default=0) > self.optimiser.steps:
+            raise ValueError(
+                "start.unfreeze_steps are beyond the last of optimiser.steps"
+            )
         return self
 
 

@@ -8,6 +8,7 @@ last in memory on the CPU. Not safe to share between threads.
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,8 +22,9 @@ from unetr.training.configuration import TrainingConfiguration
 from unetr.training.losses import lesion_loss, overlap_errors, soft_dice
 from unetr.training.muon import MuonAdamW, turns
 
-HEAD_PREFIXES = ("out.", "decoder2.")
-"""What learns from the first step where the rest is frozen."""
+STAGES = (("out.", "decoder2."), ("decoder",), ("encoder", "pyramid"), ("vit.",))
+"""How the names of parameters begin that learn from the first step on, and from each of
+``start.unfreeze_steps``: from the output back, as what is near it is least general."""
 
 
 def trainable_network(arguments: NetworkArguments) -> nn.Module:
@@ -137,13 +139,10 @@ class MetastasisModule(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         """Give the optimiser; what is frozen has a rate of 0 until its step comes."""
         settings, start = self.configuration.optimiser, self.configuration.start
-        parts: dict[tuple[bool, bool], list[nn.Parameter]] = {
-            (head, muon): [] for muon in (False, True) for head in (True, False)
-        }
+        parts: dict[tuple[int, bool], list[nn.Parameter]] = {}
         for name, parameter in self.network.named_parameters():
             muon = settings.kind == "muon" and turns(name, parameter)
-            parts[name.startswith(HEAD_PREFIXES), muon].append(parameter)
-        parts = {key: parameters for key, parameters in parts.items() if parameters}
+            parts.setdefault((_stage(name), muon), []).append(parameter)
         optimiser = (MuonAdamW if settings.kind == "muon" else torch.optim.AdamW)(
             [{"params": found, "muon": muon} for (_, muon), found in parts.items()],
             lr=settings.learning_rate,
@@ -151,26 +150,30 @@ class MetastasisModule(pl.LightningModule):
             fused=True,
         )
 
-        def head_factor(step: int) -> float:
-            return learning_rate_factor(
+        def factor(stage: int, step: int) -> float:
+            since = [0, *start.unfreeze_steps]
+            if step < since[min(stage, len(since) - 1)]:
+                return 0.0
+            share = learning_rate_factor(
                 step,
                 warmup=settings.warmup_steps,
                 steps=settings.steps,
                 final_share=settings.final_share,
             )
-
-        def body_factor(step: int) -> float:
-            if step < start.frozen_steps:
-                return 0.0
-            return start.body_factor * head_factor(step)
+            return share * start.body_factor if stage else share
 
         schedule = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, [head_factor if head else body_factor for head, _ in parts]
+            optimiser, [partial(factor, stage) for stage, _ in parts]
         )
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
+
+
+def _stage(name: str) -> int:
+    """Tell which of ``STAGES`` a parameter belongs to."""
+    return next(i for i, begins in enumerate(STAGES) if name.startswith(begins))
 
 
 class AveragedWeights(WeightAveraging):
