@@ -126,7 +126,10 @@ class LegacyProfile(Configuration):
     spacing_voxels : tuple of float
         Steps along the network's axes, in voxels of the image.
     window_intensity : tuple of float
-        Of the image scaled to a maximum of 255, what becomes 0 and 1.
+        Of the image scaled to a maximum of 255, what becomes `scaled_to`.
+    scaled_to : tuple of float
+        What the network sees at the ends of the window and beyond. Planes at the edges
+        with nothing above 0 are cut off.
     """
 
     profile: Literal["metia-legacy"]
@@ -137,6 +140,7 @@ class LegacyProfile(Configuration):
         2.0,
     )
     window_intensity: tuple[float, float] = (-200.0, 300.0)
+    scaled_to: tuple[float, float] = (0.0, 1.0)
 
     @model_validator(mode="after")
     def _check_axes(self) -> LegacyProfile:
@@ -146,8 +150,10 @@ class LegacyProfile(Configuration):
             "column",
         }:
             raise ValueError("axis_order must name slice, row and column once each")
-        if self.window_intensity[0] >= self.window_intensity[1]:
-            raise ValueError("window_intensity must rise")
+        for name in ("window_intensity", "scaled_to"):
+            low, high = getattr(self, name)
+            if low >= high:
+                raise ValueError(f"{name} must rise")
         return self
 
 

@@ -158,8 +158,15 @@ def rollback() -> None:
     "--window",
     type=(float, float),
     metavar="LOW HIGH",
-    help="Of metia-legacy, of an image whose brightest is 255: what becomes 0 and 1 "
-    "(default: as the file says, else -200 300).",
+    help="Of metia-legacy, of an image whose brightest is 255: what becomes the values "
+    "of --scaled-to (default: as the file says, else -200 300).",
+)
+@click.option(
+    "--scaled-to",
+    type=(float, float),
+    metavar="LOW HIGH",
+    help="Of metia-legacy, what the network sees at the window's ends (default: as the "
+    "file says, else 0 1).",
 )
 @click.option("--heads", type=int, help="Attention heads, where the file is silent.")
 @click.option("--overlap", type=float, default=0.5, show_default=True)

@@ -14,7 +14,7 @@ import hashlib
 import json
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ _HEAD_MR_SPACING_MM = (1.0, 1.0, 1.0)
 _STATED = (
     ("spacing_voxels", ("voxel_space",), "three positive numbers", "--spacing"),
     ("window_intensity", ("a_min", "a_max"), "two rising numbers", "--window"),
+    ("scaled_to", ("b_min", "b_max"), "two rising numbers", "--scaled-to"),
 )
 """Of `LegacyProfile`: what a Lightning file calls it, what it must be, its option."""
 
@@ -55,8 +56,9 @@ class ImportRequest:
     spacing : tuple of float or None
         Of ``head-mr`` in mm (None: 1 each); of ``metia-legacy`` in voxels (None: what
         the file states, else that of the replaced web service).
-    window : tuple of float or None
-        ``window_intensity`` of ``metia-legacy``; None as for `spacing`.
+    window, scaled_to : tuple of float or None
+        ``window_intensity`` and ``scaled_to`` of ``metia-legacy``; None as for
+        `spacing`.
     threshold, minimum_volume_mm3 : float
         What counts as a lesion.
     """
@@ -67,6 +69,7 @@ class ImportRequest:
     axis_order: Sequence[str] | None = None
     spacing: tuple[float, float, float] | None = None
     window: tuple[float, float] | None = None
+    scaled_to: tuple[float, float] | None = None
     overlap: float = 0.5
     threshold: float = 0.5
     minimum_volume_mm3: float = LEGACY_MINIMUM_MM3
@@ -203,6 +206,7 @@ def _given(request: ImportRequest) -> dict[str, object]:
         "axis_order": request.axis_order,
         "spacing_voxels": request.spacing,
         "window_intensity": request.window,
+        "scaled_to": request.scaled_to,
     }
     return {name: value for name, value in options.items() if value is not None}
 
@@ -212,9 +216,10 @@ def _preprocessing(
 ) -> dict[str, object]:
     if request.profile == LEGACY:
         return {"profile": LEGACY, **stated, **_given(request)}
-    if request.axis_order is not None or request.window is not None:
+    if _given(replace(request, spacing=None)):
         raise MetiaError(
-            "invalid-input", f"An axis order and a window are of {LEGACY} only."
+            "invalid-input",
+            f"An axis order, a window and what it is scaled to are of {LEGACY} only.",
         )
     return {"profile": HEAD_MR, "spacing_mm": request.spacing or _HEAD_MR_SPACING_MM}
 

@@ -35,8 +35,15 @@ _IMPORT_S = 600
 _CHUNK = 1 << 20
 
 
+def _numbers(count: int) -> fields.List[float]:
+    return fields.List(fields.Float(), validate=validate.Length(equal=count))
+
+
 class NewModel(schemas.Input):
-    """What is known of a checkpoint that its file does not say."""
+    """What is known of a checkpoint that its file does not say.
+
+    As the options of ``metia models import``; a list is its key given so many times.
+    """
 
     name = schemas.Name(schemas.MODEL_NAME_PATTERN, required=True)
     version = fields.String(
@@ -50,6 +57,15 @@ class NewModel(schemas.Input):
     axis_order = fields.String(
         validate=validate.Regexp(r"^-?(row|column|slice)(,-?(row|column|slice)){2}\Z")
     )
+    spacing = _numbers(3)
+    window = _numbers(2)
+    scaled_to = _numbers(2)
+    heads = fields.Integer(validate=validate.Range(min=1, max=1024))
+    overlap = fields.Float(validate=validate.Range(min=0, max=0.9))
+    threshold = fields.Float(
+        validate=validate.Range(0, 1, min_inclusive=False, max_inclusive=False)
+    )
+    minimum_volume_mm3 = fields.Float(validate=validate.Range(min=0))
 
 
 class ModelDetails(schemas.Model):
@@ -180,13 +196,13 @@ def _folder(name: str) -> ModelFolder:
 def _convert(
     checkpoint: Path, asked: dict[str, Any], model_dirs: Sequence[Path]
 ) -> None:
-    options = [
-        option
-        for name in ("name", "version", "profile", "axis_order")
-        if name in asked
-        # With "=": an axis order may begin with a minus.
-        for option in [f"--{name.replace('_', '-')}={asked[name]}"]
-    ]
+    options = []
+    for name, value in asked.items():
+        option = f"--{name.replace('_', '-')}"
+        if isinstance(value, list):
+            options += [option, *map(str, value)]
+        else:
+            options.append(f"{option}={value}")  # it may begin with a minus
     done = subprocess.run(  # noqa: S603 - our own command, checked values
         [
             *(sys.executable, "-m", "segmentation.cli", "models", "import"),

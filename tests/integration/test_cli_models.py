@@ -144,23 +144,26 @@ def test_what_the_file_says_of_its_preprocessing_is_used_and_told(
 ) -> None:
     path = tmp_path / "their.ckpt"
     stated = {"voxel_space": [1, 1, 1], "a_min": 0, "a_max": 255}
+    stated |= {"b_min": -1, "b_max": 1}
     original_checkpoint(path, plain_network(), datamodule_hyper_parameters=stated)
     done = metia("models", "import", path, "--name", "theirs")
     assert done.returncode == 0, done.stderr
-    assert "spacing_voxels 1, 1, 1; window_intensity 0, 255" in done.stdout
-    said = ("--spacing", 1, 1, 2.5, "--window", -200, 300)
+    told = "spacing_voxels 1, 1, 1; window_intensity 0, 255; scaled_to -1, 1"
+    assert told in done.stdout
+    said = ("--spacing", 1, 1, 2.5, "--window", -200, 300, "--scaled-to", 0, 1)
     done = metia("models", "import", path, "--name", "other", *said)
     assert done.returncode == 0, done.stderr
     assert "taken from the file: nothing" in done.stdout
-    for name, spacing, window in (
-        ("theirs", [1, 1, 1], [0, 255]),
-        ("other", [1, 1, 2.5], [-200, 300]),
+    for name, spacing, window, scaled_to in (
+        ("theirs", [1, 1, 1], [0, 255], [-1, 1]),
+        ("other", [1, 1, 2.5], [-200, 300], [0, 1]),
     ):
         shown = json.loads(metia("models", "show", name).stdout)["preprocessing"]
         assert shown["spacing_voxels"] == spacing
         assert shown["window_intensity"] == window
+        assert shown["scaled_to"] == scaled_to
     card = (tmp_path / "data/models/theirs/MODEL_CARD.md").read_text()
-    assert "spacing_voxels 1, 1, 1; window_intensity 0, 255" in card
+    assert told in card
 
 
 def test_a_changed_model_is_found_and_not_promoted(metia, checkpoint, tmp_path) -> None:
@@ -206,14 +209,16 @@ def test_bad_names_and_orders_are_refused(metia, checkpoint) -> None:
         ("--name", "theirs", "--threshold", "2"),
         ("--name", "theirs", "--spacing", "1", "0", "1"),
         ("--name", "theirs", "--window", "300", "-200"),
+        ("--name", "theirs", "--scaled-to", "1", "1"),
     ):
         done = metia("models", "import", checkpoint, *options)
         assert done.returncode == 5, options
         assert "model-invalid" in done.stderr
-    options = ("--name", "theirs", "--profile", "head-mr", "--window", "0", "1")
-    done = metia("models", "import", checkpoint, *options)
-    assert done.returncode == 2
-    assert "metia-legacy only" in done.stderr
+    for option in ("--window", "--scaled-to"):
+        options = ("--name", "theirs", "--profile", "head-mr", option, "0", "1")
+        done = metia("models", "import", checkpoint, *options)
+        assert done.returncode == 2
+        assert "metia-legacy only" in done.stderr
 
 
 def test_the_advice_of_a_self_test_can_be_followed(metia, checkpoint) -> None:

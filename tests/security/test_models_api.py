@@ -61,6 +61,31 @@ def test_an_administrator_imports_promotes_and_goes_back(
     assert noted.count("model-import") == 1
 
 
+def test_all_that_a_file_does_not_say_may_be_said(
+    application: Application, checkpoint: bytes
+) -> None:
+    answer = _send(
+        application,
+        checkpoint,
+        spacing=[1, 1.5, 2.5],
+        window=[-20, 255],
+        scaled_to=[-1, 1],
+        heads=6,
+        overlap=0.25,
+        threshold=0.4,
+        minimum_volume_mm3=12,
+    )
+    assert answer.status_code == 201, answer.json
+    shown = application.browser("viewer").get("/api/v1/models/theirs").json
+    assert shown["preprocessing"]["spacing_voxels"] == [1, 1.5, 2.5]
+    assert shown["preprocessing"]["window_intensity"] == [-20, 255]
+    assert shown["preprocessing"]["scaled_to"] == [-1, 1]
+    assert shown["network"]["num_heads"] == 6
+    said = {name: shown["inference"][name] for name in ("overlap", "threshold")}
+    assert said == {"overlap": 0.25, "threshold": 0.4}
+    assert shown["inference"]["minimum_volume_mm3"] == 12
+
+
 def test_a_name_that_any_folder_holds_is_taken(
     application: Application, checkpoint: bytes
 ) -> None:
@@ -88,6 +113,14 @@ def test_what_is_no_checkpoint_is_refused_in_words(application: Application) -> 
         {"axis_order": "row,row"},
         {"version": "1;2"},
         {"profile": "other"},
+        {"spacing": [1, 1]},
+        {"window": ["low", "high"]},
+        {"window": [1, 2, 3]},
+        {"scaled_to": ["nan", 1]},
+        {"heads": 0},
+        {"overlap": 1},
+        {"threshold": 0},
+        {"minimum_volume_mm3": -1},
     ):
         assert _send(application, b"x", **wrong).status_code == 422
 

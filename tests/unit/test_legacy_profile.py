@@ -10,7 +10,12 @@ import pytest
 import torch
 from monai.data import MetaTensor
 from monai.inferers import sliding_window_inference
-from monai.transforms import Orientation, ScaleIntensityRange, Spacing
+from monai.transforms import (
+    CropForeground,
+    Orientation,
+    ScaleIntensityRange,
+    Spacing,
+)
 from torch import nn
 
 from errors import MetiaError
@@ -29,13 +34,18 @@ def _volume(shape=(21, 40, 33), orientation="HPL") -> hd.Volume:
     return volume.to_patient_orientation(orientation)
 
 
-def _as_monai(array: np.ndarray) -> np.ndarray:
+def _as_monai(
+    array: np.ndarray, window=(-200.0, 300.0), scaled_to=(0.0, 1.0)
+) -> np.ndarray:
     """The published chain on an identity affine; (row, column, slice) in and out."""
+    return CropForeground()(_before_crop(array, window, scaled_to))[0].numpy()
+
+
+def _before_crop(array: np.ndarray, window, scaled_to) -> MetaTensor:
     image = MetaTensor(torch.from_numpy(array / array.max() * 255)[None], torch.eye(4))
     image = Orientation(axcodes="LAS")(image)
     image = Spacing(pixdim=(1.5, 1.5, 2.0), mode="bilinear")(image)
-    scaled = ScaleIntensityRange(-200, 300, 0.0, 1.0, clip=True)(image)
-    return scaled[0].numpy()
+    return ScaleIntensityRange(*window, *scaled_to, clip=True)(image)
 
 
 @pytest.mark.parametrize("shape", [(21, 40, 33), (20, 41, 31), (16, 64, 64)])
@@ -45,6 +55,36 @@ def test_it_is_the_published_chain(shape) -> None:
     expected = _as_monai(np.moveaxis(volume.array, 0, 2))
     assert prepared.volume.shape == expected.shape
     np.testing.assert_allclose(prepared.volume, expected, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("window", "scaled_to", "cut"),
+    [
+        ((0.0, 255.0), (0.0, 1.0), True),
+        ((20.0, 60.0), (0.0, 1.0), True),
+        ((20.0, 60.0), (-1.0, 2.0), True),
+        ((20.0, 60.0), (0.5, 2.0), False),
+        ((-60.0, 200.0), (-1.0, 1.0), True),
+    ],
+)
+def test_other_windows_are_cut_as_they_were(window, scaled_to, cut) -> None:
+    volume = _volume((20, 41, 33))
+    profile = LegacyProfile(
+        profile="metia-legacy", window_intensity=window, scaled_to=scaled_to
+    )
+    prepared = prepare_legacy(volume, profile, (1, 1, 1))
+    before = _before_crop(np.moveaxis(volume.array, 0, 2), window, scaled_to)
+    expected, start, end = CropForeground(return_coords=True)(before)
+    np.testing.assert_allclose(prepared.volume, expected[0], atol=2e-5)
+    whole = np.zeros(before.shape[1:], bool)
+    whole[tuple(map(slice, start, end))] = True
+    assert bool(whole.all()) is not cut
+    # What was cut off comes back empty, the rest in its place: the nearest voxel's.
+    restored = prepared.restore(np.full(prepared.volume.shape, 9, np.float32)).array
+    for axis, (count, step) in enumerate(zip((41, 33, 20), (1.5, 1.5, 2), strict=True)):
+        places = np.floor(np.arange(count) / step + 0.5).astype(int)
+        whole = whole.take(places.clip(max=whole.shape[axis] - 1), axis)
+    np.testing.assert_array_equal(restored > 0.99, np.moveaxis(whole[::-1], 2, 0))
 
 
 def test_a_whole_volume_is_answered_as_it_was() -> None:

@@ -743,6 +743,13 @@ export interface paths {
                     version?: string;
                     profile?: "metia-legacy" | "head-mr";
                     axis_order?: string;
+                    spacing?: number[];
+                    window?: number[];
+                    scaled_to?: number[];
+                    heads?: number;
+                    overlap?: number;
+                    threshold?: number;
+                    minimum_volume_mm3?: number;
                 };
                 header?: never;
                 path?: never;
