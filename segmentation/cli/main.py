@@ -66,6 +66,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
         "Synthetic heads with metastases, to train on.",
     ),
     "init": ("segmentation.cli.stack_commands:init", ""),
+    "model": ("segmentation.cli.models:models", ""),  # as many will type it
 }
 """A command without help is hidden."""
 

@@ -53,7 +53,7 @@ def _default(metia) -> str:
 def test_a_checkpoint_is_imported_promoted_and_rolled_back(metia, checkpoint) -> None:
     before = _default(metia)
     assert metia("models", "rollback").returncode == 2  # nothing to go back to
-    done = metia("models", "import", checkpoint, "--name", "theirs")
+    done = metia("model", "import", checkpoint, "--name", "theirs")
     assert done.returncode == 0, done.stderr
     assert "170 tensors used, 4 dropped, 24 absent" in done.stdout
     shown = json.loads(metia("models", "show", "theirs").stdout)
