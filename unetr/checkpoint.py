@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
 from errors import MetiaError
@@ -72,19 +73,25 @@ def identify(
     """Read the arguments of the network from names and shapes.
 
     Only the number of attention heads leaves no trace in them: it comes from the
-    hyper-parameters, else it is MONAI's 12.
+    hyper-parameters; where nothing states it, it is MONAI's 12.
 
     Raises
     ------
     MetiaError
-        ``checkpoint-refused`` where the tensors are no UNETR's.
+        ``checkpoint-refused`` where the tensors are no UNETR's, or an argument is off,
+        which is named.
     """
     output = _shape(tensors, "out.conv.conv.weight", 5)
     hidden = _shape(tensors, "vit.norm.weight", 1)[0]
     patches = _shape(tensors, "vit.patch_embedding.position_embeddings", 3)[1]
+    channels = _shape(tensors, "encoder1.layer.conv1.conv.weight", 5)[1]
+    if channels != 1:
+        raise _refused(f"in_channels is {channels}; a model here sees one image.")
     edge = round(patches ** (1 / 3))
+    img_size = (edge * PATCH_SIZE_VOXELS,) * 3
     if edge**3 != patches:
-        raise _refused("its window is no cube.")
+        raise _refused(f"img_size is no cube: its window has {patches} patches.")
+    _refuse_other_window(img_size, facts)
     layers = sum(
         bool(re.match(r"vit\.blocks\.\d+\.norm1\.weight$", n)) for n in tensors
     )
@@ -93,22 +100,52 @@ def identify(
     if any(re.search(r"\.norm[123]\.(weight|running_mean)$", name)
            for name in tensors if not name.startswith("vit.")):  # fmt: skip
         raise _refused("norm_name is not instance: its norms have weights.")
+    found = {
+        "out_channels": output[0],
+        "img_size": img_size,
+        "feature_size": output[1],
+        "hidden_size": hidden,
+        "mlp_dim": _shape(tensors, "vit.blocks.0.mlp.linear1.weight", 2)[0],
+        "num_heads": _heads(facts),
+        "proj_type": "conv" if f"{_EMBEDDING}.weight" in tensors else "perceptron",
+        "conv_block": "encoder2.blocks.0.conv.weight" not in tensors,
+        "res_block": "decoder5.conv_block.conv3.conv.weight" in tensors,
+        "qkv_bias": "vit.blocks.0.attn.qkv.bias" in tensors,
+    }
     try:
-        return NetworkArguments(
-            architecture="monai-unetr",
-            out_channels=output[0],
-            img_size=(edge * PATCH_SIZE_VOXELS,) * 3,
-            feature_size=output[1],
-            hidden_size=hidden,
-            mlp_dim=_shape(tensors, "vit.blocks.0.mlp.linear1.weight", 2)[0],
-            num_heads=_heads(facts),
-            proj_type="conv" if f"{_EMBEDDING}.weight" in tensors else "perceptron",
-            conv_block="encoder2.blocks.0.conv.weight" not in tensors,
-            res_block="decoder5.conv_block.conv3.conv.weight" in tensors,
-            qkv_bias="vit.blocks.0.attn.qkv.bias" in tensors,
-        )
-    except ValueError as error:
-        raise _refused("its sizes are outside what a UNETR here may have.") from error
+        return NetworkArguments.model_validate({"architecture": "monai-unetr", **found})
+    except ValidationError as error:
+        raise _refused(_faults(error, found)) from error
+
+
+def _faults(error: ValidationError, found: Mapping[str, object]) -> str:
+    """Name the arguments that are off; the one rule of two of them has no place."""
+    faults = {
+        fault["loc"][0]: f"{fault['loc'][0]} is {found[str(fault['loc'][0])]} "
+        f"({fault['msg'][0].lower()}{fault['msg'][1:]})"
+        for fault in error.errors(include_input=False, include_url=False)
+        if fault["loc"]
+    }
+    if faults:
+        return f"{'; '.join(faults.values())}."
+    return (
+        f"num_heads is {found['num_heads']}, and hidden_size {found['hidden_size']} is "
+        "no multiple of it: say --heads."
+    )
+
+
+def _refuse_other_window(window: Sequence[int], facts: Mapping[str, Any]) -> None:
+    """Refuse what states another window: not every cubic number of patches is one."""
+    for name in ("img_size", "img_shape"):
+        stated = facts.get("hyper_parameters", {}).get(name)
+        edges = [stated] if isinstance(stated, (int, float)) else stated
+        if isinstance(edges, (list, tuple)) and edges:
+            full = list(edges) * (3 if len(edges) == 1 else 1)
+            if full != list(window):
+                raise _refused(
+                    f"img_size is {tuple(window)} if it is a cube, and the file states "
+                    f"{name} {stated}; only cubes are read here."
+                )
 
 
 def audit(
@@ -123,7 +160,8 @@ def audit(
     Parameters
     ----------
     facts : mapping
-        ``hyper_parameters`` with plain values, where the file had them.
+        ``hyper_parameters`` with plain values, where the file had them; ``unread``:
+        names of what it states otherwise.
     legacy : bool
         Hold it to the replaced system's network (its arguments, and no tensors that
         MONAI's later releases create).
@@ -184,9 +222,16 @@ def _refuse_other_arguments(arguments: NetworkArguments) -> None:
 
 
 def _heads(facts: Mapping[str, Any]) -> int:
-    values = facts.get("hyper_parameters")
-    heads = values.get("num_heads") if isinstance(values, Mapping) else None
-    return heads if isinstance(heads, int) and not isinstance(heads, bool) else 12
+    stated = facts.get("hyper_parameters", {}).get("num_heads")
+    if isinstance(stated, (int, float)) and not isinstance(stated, bool):
+        if float(stated).is_integer():
+            return int(stated)
+    elif stated is None and "num_heads" not in facts.get("unread", ()):
+        return 12
+    raise _refused(
+        "what the file states as num_heads is not a whole number among its "
+        "hyper_parameters; say it with --heads."
+    )
 
 
 def _shape(tensors: Mapping[str, Tensor], name: str, dimensions: int) -> list[int]:

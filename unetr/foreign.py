@@ -20,9 +20,9 @@ import sys
 import zipfile
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn, Protocol
+from typing import Any, BinaryIO, NamedTuple, NoReturn
 
 import numpy as np
 import safetensors.numpy
@@ -38,6 +38,10 @@ _OUTPUT = "out.conv.conv.weight"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 _TEXT_LIMIT, _LIST_LIMIT = 200, 16
 """Of hyper-parameters that are kept: characters, and numbers in a list."""
+_DEEPEST = 2
+"""Mappings a state dict may lie in, as in ``{"model": {"state_dict": ...}}``."""
+_SCALAR_BYTES = 16
+"""Of the bytes that are rebuilt: what a single number of numpy may have."""
 
 _STORAGES = {
     "FloatStorage": "f4",
@@ -50,7 +54,19 @@ _STORAGES = {
     "CharStorage": "i1",
     "ByteStorage": "u1",
     "BoolStorage": "b1",
+    # Never read, as no network has such numbers, but how wide they are is needed.
+    "ComplexFloatStorage": "c8",
+    "ComplexDoubleStorage": "c16",
+    "QInt8Storage": "V1",
+    "QUInt8Storage": "V1",
+    "QUInt4x2Storage": "V1",
+    "QUInt2x4Storage": "V1",
+    "QInt32Storage": "V4",
+    "UntypedStorage": "V1",
 }
+_UNKNOWN = "unknown"
+_NUMBERS = {kind for kind in _STORAGES.values() if kind[0] in "bfiu"}
+"""Kinds of storages that are read as numbers."""
 
 
 class ForeignFileError(ValueError):
@@ -58,23 +74,57 @@ class ForeignFileError(ValueError):
 
 
 class Stub:
-    """Stands for an object whose class is not ours; holds and does nothing."""
+    """Stands for an object whose class is not ours; does nothing.
 
-    def __init__(self, *_: object, **__: object) -> None: ...
+    Attributes
+    ----------
+    held : list
+        What the file gave the object, not looked at but for whether a name occurs.
+    """
 
-    def __setstate__(self, _: object) -> None: ...
+    held: list[object]
+
+    def __new__(cls, *given: object, **named: object) -> Stub:
+        """Take whatever the real class would."""
+        self = super().__new__(cls)
+        self.held = [given, named]
+        return self
+
+    def __setstate__(self, state: object) -> None:
+        self.held.append(state)
 
     def __call__(self, *_: object, **__: object) -> Stub:
         """Be called, and do nothing."""
         return self
 
-    def append(self, _: object) -> None:
+    def append(self, item: object) -> None:
         """Take an item of a list's subclass."""
+        self.held.append(item)
 
-    def extend(self, _: object) -> None:
+    def extend(self, items: list[object]) -> None:
         """Take items of a list's subclass."""
+        self.held.extend(items)
 
-    def __setitem__(self, _: object, __: object) -> None: ...
+    def __setitem__(self, name: object, value: object) -> None:
+        if isinstance(name, str):
+            self.held.append({name: value})
+
+
+def _encoded(text: object, *_: object) -> object:
+    """Give the bytes of a number of numpy's, as old protocols write bytes."""
+    if isinstance(text, str) and len(text) <= _SCALAR_BYTES:
+        return text.encode("latin-1")
+    return Stub()
+
+
+def _numpy_number(kind: object, raw: object = None) -> object:
+    """Give a single number of numpy's, pickled as its dtype and bytes."""
+    if isinstance(kind, Stub) and isinstance(raw, bytes):
+        match kind.held:
+            case [(str(code), *_), _, (_, "<" | "|", *_)] if code in _NUMBERS:
+                if code != "bf16" and len(raw) == _width(code):
+                    return np.frombuffer(raw, code)[0].item()
+    return Stub()
 
 
 _HARMLESS = {
@@ -82,7 +132,21 @@ _HARMLESS = {
     ("collections", "defaultdict"): lambda *_: {},
     ("collections", "Counter"): Stub,  # in the state of MultiStepLR
     ("collections", "deque"): Stub,
-    ("_codecs", "encode"): Stub,  # how bytes are pickled, and with them numpy's numbers
+    ("_codecs", "encode"): _encoded,
+    ("numpy.core.multiarray", "scalar"): _numpy_number,
+    ("numpy._core.multiarray", "scalar"): _numpy_number,
+    # What people leave among hyper-parameters and callbacks; none of it is called.
+    ("decimal", "Decimal"): Stub,
+    ("fractions", "Fraction"): Stub,
+    ("itertools", "count"): Stub,
+    ("itertools", "cycle"): Stub,
+    ("itertools", "repeat"): Stub,
+    ("random", "Random"): Stub,
+    ("re", "_compile"): Stub,
+    ("uuid", "UUID"): Stub,
+    ("uuid", "SafeUUID"): Stub,
+    ("copyreg", "_reconstructor"): Stub,
+    ("copy_reg", "_reconstructor"): Stub,
     **{
         (module, name): kind
         for module in ("builtins", "__builtin__")
@@ -104,6 +168,9 @@ _HARMLESS = {
             "bytearray": Stub,
             "range": Stub,
             "xrange": Stub,
+            "object": Stub,
+            "Ellipsis": Stub,
+            "NotImplemented": Stub,
         }.items()
     },
 }
@@ -116,51 +183,36 @@ _INERT_MODULES = {"argparse", "pathlib", "datetime", "functools", "enum", "types
 """Of the standard library, what Lightning's hyper-parameters may name: stubbed."""
 
 
-@dataclass(frozen=True)
-class Storage:
+class Storage(NamedTuple):
     """Where numbers lie: a member of the archive, or a place in the stream."""
 
     key: str
     kind: str
-    count: int
+    length: int
 
 
-@dataclass(frozen=True)
-class TensorPlan:
-    """A tensor not read yet."""
+class TensorPlan(NamedTuple):
+    """A tensor not read yet, as the file describes it: nothing of it is checked.
+
+    A tuple, as a pickle can change no part of one that it has made.
+    """
 
     storage: Storage
-    offset: int
-    shape: tuple[int, ...]
-    stride: tuple[int, ...]
+    offset: object
+    shape: tuple[object, ...]
+    stride: tuple[object, ...]
 
 
-class StorageReader(Protocol):
-    """Gives the bytes of a storage."""
-
-    def __call__(self, storage: Storage) -> bytes:
-        """Read all of it."""
+StorageReader = Callable[[str], bytes]
+"""Gives all bytes of the storage of a key."""
 
 
 def _rebuild(
     storage: object, offset: object, shape: object, stride: object, *_: object
 ) -> TensorPlan:
-    if not isinstance(storage, Storage) or not isinstance(offset, int):
+    if not isinstance(storage, Storage):
         raise ForeignFileError("a tensor refers to no storage")
-    dimensions, steps = tuple(shape), tuple(stride)  # type: ignore[arg-type,var-annotated]
-    if len(dimensions) != len(steps) or not all(
-        isinstance(value, int) and value >= 0 for value in (offset, *dimensions, *steps)
-    ):
-        raise ForeignFileError("a tensor has an impossible shape")
-    last = offset + sum(
-        (length - 1) * step for length, step in zip(dimensions, steps, strict=True)
-    )
-    if math.prod(dimensions) and last >= storage.count:
-        raise ForeignFileError("a tensor reaches beyond its storage")
-    # Steps of 0 repeat one number: a small file would become any amount of memory.
-    if math.prod(dimensions) > storage.count:
-        raise ForeignFileError("a tensor is larger than its storage")
-    return TensorPlan(storage, offset, dimensions, steps)
+    return TensorPlan(storage, offset, tuple(shape), tuple(stride))  # type: ignore[arg-type]
 
 
 def _parameter(data: object, *_: object) -> object:
@@ -174,7 +226,17 @@ def _attribute(owner: object, _: object) -> Stub:
 
 
 class _Unpickler(pickle.Unpickler):
-    """Knows tensors, plain containers and stubs."""
+    """Knows tensors, plain containers and stubs.
+
+    Attributes
+    ----------
+    kinds : dict
+        Of every storage that was named, whoever refers to it, what it holds.
+    """
+
+    def __init__(self, stream: BinaryIO) -> None:
+        super().__init__(stream, encoding="utf-8")
+        self.kinds: dict[str, str] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) in _HARMLESS:
@@ -191,11 +253,12 @@ class _Unpickler(pickle.Unpickler):
         return Stub
 
     def _torch(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.storage") and name in _STORAGES:
-            return _STORAGES[name]
+        if module in ("torch", "torch.storage") and name.endswith("Storage"):
+            return _STORAGES.get(name, _UNKNOWN)
         if module == "torch._utils" and name in (
-            "_rebuild_tensor_v2",
             "_rebuild_tensor",
+            "_rebuild_tensor_v2",
+            "_rebuild_tensor_v3",
         ):
             return _rebuild
         if module == "torch._utils" and name.startswith("_rebuild_parameter"):
@@ -205,22 +268,20 @@ class _Unpickler(pickle.Unpickler):
         return Stub
 
     def persistent_load(self, pid: Any) -> Storage:
-        try:
-            marker, kind, key, _, count = pid[:5]
-        except (TypeError, ValueError) as error:
-            raise ForeignFileError("a storage is not described as torch does") from (
-                error
-            )
-        if marker != "storage" or kind not in _STORAGES.values():
-            raise ForeignFileError("it holds a storage of an unknown kind")
-        if not isinstance(key, str) or not isinstance(count, int) or count < 0:
-            raise ForeignFileError("a storage has an impossible size")
-        return Storage(key, str(kind), count)
+        match pid:
+            case ("storage", kind, str(key), _, int(count), *_) if (
+                type(count) is int and count >= 0
+            ):
+                pass
+            case _:
+                _refuse("a storage is not described as torch does")
+        self.kinds[key] = kind if kind in _STORAGES.values() else _UNKNOWN
+        return Storage(key, self.kinds[key], count)
 
 
-def _load(stream: BinaryIO) -> Any:
+def _load(unpickler: _Unpickler) -> Any:
     try:
-        return _Unpickler(stream, encoding="utf-8").load()
+        return unpickler.load()
     except ForeignFileError:
         raise
     except MemoryError:
@@ -268,10 +329,10 @@ def _open_archive(path: Path) -> tuple[Any, StorageReader]:
     if order in archive.namelist() and _member(archive, order) != b"little":
         _refuse("its numbers are big-endian")
 
-    def read(storage: Storage) -> bytes:
-        return _member(archive, f"{root}data/{storage.key}")
+    def read(key: str) -> bytes:
+        return _member(archive, f"{root}data/{key}")
 
-    return _load(io.BytesIO(_member(archive, pickles[0]))), read
+    return _load(_Unpickler(io.BytesIO(_member(archive, pickles[0])))), read
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
@@ -285,22 +346,23 @@ def _open_stream(stream: BinaryIO) -> tuple[Any, StorageReader]:
     if stream.read(1) != b"\x80":
         _refuse("it is no file of torch")
     stream.seek(0)
-    if _load(stream) != _OLD_MAGIC or _load(stream) != _OLD_PROTOCOL:
+    head = (_load(_Unpickler(stream)), _load(_Unpickler(stream)))
+    if head != (_OLD_MAGIC, _OLD_PROTOCOL):
         _refuse("it is a pickle, but not one of torch's")
-    facts = _load(stream)
+    facts = _load(_Unpickler(stream))
     if not isinstance(facts, dict) or facts.get("little_endian") is not True:
         _refuse("its numbers are big-endian")
-    content, keys = _load(stream), _load(stream)
+    unpickler = _Unpickler(stream)
+    content, keys = _load(unpickler), _load(_Unpickler(stream))
     if not isinstance(keys, list):
         _refuse("it is a pickle, but not one of torch's")
     start = stream.tell()
     whole = memoryview(stream.read())
     places: dict[str, memoryview] = {}
     position = 0
-    sizes = _storage_sizes(content)
     for key in keys:
         count = int.from_bytes(whole[position : position + 8], "little", signed=True)
-        length = count * _width(sizes.get(str(key), "f4"))
+        length = count * _width(unpickler.kinds.get(str(key), _UNKNOWN))
         position += 8
         # Also where the count itself is cut: it ends beyond the file.
         if count < 0 or position + length > len(whole):
@@ -308,34 +370,17 @@ def _open_stream(stream: BinaryIO) -> tuple[Any, StorageReader]:
         places[str(key)] = whole[position : position + length]
         position += length
 
-    def read(storage: Storage) -> bytes:
-        if storage.key not in places:
+    def read(key: str) -> bytes:
+        if key not in places:
             _refuse("a storage is missing or broken")
-        return bytes(places[storage.key])
+        return bytes(places[key])
 
     return content, read
 
 
-def _storage_sizes(content: object) -> dict[str, str]:
-    found: dict[str, str] = {}
-    _walk(content, lambda plan: found.setdefault(plan.storage.key, plan.storage.kind))
-    return found
-
-
-def _walk(
-    content: object, visit: Callable[[TensorPlan], object], depth: int = 0
-) -> None:
-    if isinstance(content, TensorPlan):
-        visit(content)
-    elif depth < 12 and isinstance(content, Mapping):
-        for value in content.values():
-            _walk(value, visit, depth + 1)
-    elif depth < 12 and isinstance(content, (list, tuple, set, frozenset)):
-        for value in content:
-            _walk(value, visit, depth + 1)
-
-
 def _width(kind: str) -> int:
+    if kind == _UNKNOWN:
+        _refuse("it holds numbers of an unknown kind")
     return 2 if kind == "bf16" else np.dtype(kind).itemsize
 
 
@@ -345,90 +390,158 @@ def find_network(content: object) -> dict[str, TensorPlan]:
     Prefixes (``model.``, ``module.`` ...) are taken off; what lies beside the network
     (Lightning's second listing of the same tensors, optimiser states) is left out.
     """
-    for state in _state_dicts(content):
-        prefixes = [
-            name.removesuffix(_OUTPUT) for name in state if name.endswith(_OUTPUT)
-        ]
-        if not prefixes:
-            continue
-        chosen = "model." if "model." in prefixes else prefixes[0]
-        if len(prefixes) > 1 and chosen != "model.":
-            _refuse("it holds several networks")
-        inner = {
-            name.removeprefix(chosen): plan
-            for name, plan in state.items()
-            if name.startswith(chosen)
-        }
-        if chosen:
-            return inner
-        return {
-            name: plan
-            for name, plan in inner.items()
-            if not name.startswith("backbone.")
-        }
-    _refuse("it holds no UNETR (no tensor out.conv.conv.weight)")
+    networks = _state_dicts(content)
+    if not networks:
+        _refuse("it holds no UNETR (no tensor out.conv.conv.weight)")
+    usual = [state for path, state in networks if set(path) <= set(_WRAPPERS)]
+    state = usual[0] if usual else networks[0][1]
+    if not usual and any(other != state for _, other in networks):
+        names = ", ".join(".".join(path)[:40] for path, _ in networks[:4])
+        _refuse(f"it holds several networks ({names})")
+    prefixes = [name.removesuffix(_OUTPUT) for name in state if name.endswith(_OUTPUT)]
+    chosen = "model." if "model." in prefixes else prefixes[0]
+    if len(prefixes) > 1 and chosen != "model.":
+        _refuse("it holds several networks")
+    inner = {
+        name.removeprefix(chosen): plan
+        for name, plan in state.items()
+        if name.startswith(chosen)
+    }
+    if chosen:
+        return inner
+    return {
+        name: plan for name, plan in inner.items() if not name.startswith("backbone.")
+    }
 
 
-def _state_dicts(content: object) -> list[dict[str, TensorPlan]]:
-    places = [content]
-    if isinstance(content, Mapping):
-        places = [content.get(name) for name in _WRAPPERS] + places
+def _state_dicts(
+    content: object,
+) -> list[tuple[tuple[str, ...], dict[str, TensorPlan]]]:
+    """Find what holds a UNETR, and by which names one gets there: usual names first."""
     found = []
-    for place in places:
-        if isinstance(place, Mapping):
-            plans = {
-                str(name): plan
-                for name, plan in place.items()
-                if isinstance(plan, TensorPlan)
-            }
-            if len(plans) > TENSOR_LIMIT:
-                _refuse("it holds too many tensors")
-            found.append(plans)
+    seen: set[int] = set()
+    level: list[tuple[tuple[str, ...], object]] = [((), content)]
+    for _ in range(_DEEPEST + 1):
+        below: list[tuple[tuple[str, ...], object]] = []
+        for path, place in level:
+            # The same object may be referred to any number of times.
+            if not isinstance(place, Mapping) or id(place) in seen:
+                continue
+            seen.add(id(place))
+            named = {n: value for n, value in place.items() if isinstance(n, str)}
+            plans = {n: v for n, v in named.items() if isinstance(v, TensorPlan)}
+            if any(name.endswith(_OUTPUT) for name in plans):
+                if len(plans) > TENSOR_LIMIT:
+                    _refuse("it holds too many tensors")
+                found.append((path, plans))
+            names = dict.fromkeys((*(n for n in _WRAPPERS if n in named), *named))
+            below += [((*path, name), named[name]) for name in names]
+        level = below
     return found
 
 
-def materialise(plan: TensorPlan, read: StorageReader) -> NDArray[np.float32]:
-    """Read the numbers of a tensor as float32."""
+def materialise(plan: TensorPlan, raw: bytes) -> NDArray[np.float32]:
+    """Give the numbers of a tensor as float32, copied out of its storage `raw`.
+
+    Raises
+    ------
+    ForeignFileError
+        Where what the file says of the tensor cannot be, or reaches beyond `raw`.
+    """
     storage = plan.storage
-    raw = read(storage)
-    if len(raw) != storage.count * _width(storage.kind):
+    if storage.kind not in _NUMBERS:
+        _refuse("a tensor of the network has numbers of an unknown kind")
+    if len(raw) != storage.length * _width(storage.kind):
         _refuse("a storage has another size than described")
+    offset, shape, stride = _checked(plan)
     if storage.kind == "bf16":
         wide = np.frombuffer(raw, "<u2").astype(np.uint32) << 16
         numbers: NDArray[Any] = wide.view(np.float32)
     else:
         dtype = np.dtype(storage.kind).newbyteorder("<")
         numbers = np.frombuffer(raw, dtype)
-    steps = [step * numbers.itemsize for step in plan.stride]
-    # The bounds were checked when the plan was made.
+    # An axis of one has no step; what is written there may be any number.
+    steps = [
+        step * numbers.itemsize if length > 1 else 0
+        for length, step in zip(shape, stride, strict=True)
+    ]
     view = np.lib.stride_tricks.as_strided(
-        numbers[plan.offset :], plan.shape, steps, writeable=False
+        numbers[offset:], shape, steps, writeable=False
     )
-    return np.ascontiguousarray(view, dtype=np.float32)
+    return np.array(view, dtype=np.float32, order="C")
+
+
+def _checked(plan: TensorPlan) -> tuple[int, tuple[int, ...], tuple[int, ...]]:
+    """Give offset, shape and stride, which stay within the storage."""
+    values = (plan.offset, *plan.shape, *plan.stride)
+    whole = [value for value in values if type(value) is int and value >= 0]
+    count = len(plan.shape)
+    if len(whole) != 1 + 2 * count or len(plan.stride) != count:
+        _refuse("a tensor has an impossible shape")
+    offset, shape, stride = whole[0], tuple(whole[1 : count + 1]), whole[count + 1 :]
+    if 0 in shape:
+        _refuse("a tensor of the network is empty")
+    # Steps of 0 repeat one number: a small file would become any amount of memory.
+    if math.prod(shape) > plan.storage.length:
+        _refuse("a tensor is larger than its storage")
+    steps = zip(shape, stride, strict=True)
+    last = offset + sum((length - 1) * step for length, step in steps)
+    if last >= plan.storage.length:
+        _refuse("a tensor reaches beyond its storage")
+    return offset, shape, tuple(stride)
 
 
 def plain_facts(content: object) -> dict[str, object]:
     """Take the hyper-parameters that are plain values, and how far training went.
 
     Plain are finite numbers, short texts and short lists of numbers; ``unread`` names
-    the hyper-parameters that are something else.
+    the hyper-parameters that are something else, and ``num_heads`` where any other
+    place of the file states it.
     """
     if not isinstance(content, Mapping):
         return {}
-    kept: dict[str, object] = {}
+    kept: dict[str, Any] = {}
     unread: list[str] = []
     for section in ("hyper_parameters", "datamodule_hyper_parameters"):
         values = content.get(section)
         if isinstance(values, Mapping):
-            given = {str(n)[:80]: v for n, v in values.items() if v is not None}
+            given = {
+                name[:80]: value
+                for name, value in values.items()
+                if isinstance(name, str) and value is not None
+            }
             kept[section] = {n: v for n, v in given.items() if _is_plain(v)}
             unread += [name for name, value in given.items() if not _is_plain(value)]
+    if "num_heads" not in {*kept.get("hyper_parameters", ()), *unread} and (
+        _mentions(content, "num_heads")
+    ):
+        unread.append("num_heads")
     kept |= {
         name: content[name]
         for name in ("epoch", "global_step", "pytorch-lightning_version")
         if _is_plain(content.get(name))
     }
     return kept | {"unread": unread}
+
+
+def _mentions(content: object, name: str) -> bool:
+    """Tell whether any mapping or object of a file has a value of this name."""
+    left, seen = [content], set()
+    while left:
+        value = left.pop()
+        if isinstance(value, Stub):
+            value = value.held
+        # Whatever is referred to more than once is looked at once.
+        if not isinstance(value, (Mapping, list, tuple)) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Mapping):
+            if value.get(name) is not None:
+                return True
+            left.extend(value.values())
+        else:
+            left.extend(value)
+    return False
 
 
 def _is_plain(value: object) -> bool:
@@ -444,12 +557,19 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
 
 
+def _storage_key(named: tuple[str, TensorPlan]) -> str:
+    return named[1].storage.key
+
+
 def convert(path: Path, folder: Path) -> None:
     """Write the network of `path` and its plain facts into `folder`."""
     content, read = open_checkpoint(path)
-    tensors = {
-        name: materialise(plan, read) for name, plan in find_network(content).items()
-    }
+    # One storage at a time, however many tensors share it.
+    plans = sorted(find_network(content).items(), key=_storage_key)
+    tensors: dict[str, NDArray[np.float32]] = {}
+    for key, sharing in groupby(plans, _storage_key):
+        raw = read(key)
+        tensors |= {name: materialise(plan, raw) for name, plan in sharing}
     # Written here, not by the library: that renames a file, which is denied by now.
     weights = safetensors.numpy.save(tensors)
     (folder / "tensors.safetensors").write_bytes(weights)

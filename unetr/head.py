@@ -81,7 +81,8 @@ def find_head(
     Raises
     ------
     MetiaError
-        ``volume-bad-pixels`` where values are not finite or nothing stands out.
+        ``volume-bad-pixels`` where values are not finite, nothing stands out or what
+        does is not above 0.
     """
     step = _coarse_step(spacing_mm)
     # Whole numbers would overflow in sums of blocks.
@@ -144,11 +145,16 @@ def _brightness(coarse: NDArray[np.float64]) -> float:
     Raises
     ------
     MetiaError
-        ``volume-bad-pixels`` where all is equally bright.
+        ``volume-bad-pixels`` where all is equally bright, or tissue is not above 0.
     """
     if coarse.max() <= coarse.min():
         raise MetiaError("volume-bad-pixels", "The image shows nothing: it is uniform.")
-    return float(np.percentile(coarse[coarse > coarse.mean()], FAT_PERCENTILE))
+    bright = float(np.percentile(coarse[coarse > coarse.mean()], FAT_PERCENTILE))
+    if bright <= 0:
+        raise MetiaError(
+            "volume-bad-pixels", "The image's values are below 0 where it is bright."
+        )
+    return bright
 
 
 def _air_threshold(coarse: NDArray[np.float64], bright: float) -> float:

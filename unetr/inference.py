@@ -189,7 +189,10 @@ class UnetrInference:
         return {
             **self._profile.model_dump(
                 mode="json",
-                include={"profile", "spacing_mm", "spacing_voxels", "axis_order"},
+                include={
+                    *("profile", "spacing_mm", "spacing_voxels", "axis_order"),
+                    *("window_intensity", "scaled_to"),
+                },
             ),
             "window": list(self._window),
             "overlap": self._inference.overlap,

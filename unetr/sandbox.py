@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import resource
+import stat
 import struct
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from errors import MetiaError
 FILE_LIMIT_BYTES = 8 * 2**30
 _SPARE_BYTES = 2 * 2**30
 _CPU_S = 300
+_LONGEST_S = 2 * _CPU_S
 
 _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP, _SECCOMP_MODE_FILTER = 38, 22, 2
 _ALLOW, _DENY, _KILL = 0x7FFF0000, 0x00050000 | errno.EPERM, 0x80000000
@@ -128,19 +130,24 @@ def read_foreign(path: Path) -> ForeignNetwork:
     size = require_checkpoint(path)
     with tempfile.TemporaryDirectory(prefix="metia-import-") as name:
         folder = Path(name)
-        done = subprocess.run(  # noqa: S603 - our own module
-            [
-                *(sys.executable, "-B", "-m", "unetr.foreign"),
-                *(str(path.resolve()), name),
-                *(str(6 * size + _SPARE_BYTES), str(_CPU_S)),
-            ],
-            cwd=Path(__file__).parent.parent,
-            env={"PATH": os.defpath, "OPENBLAS_NUM_THREADS": "1"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            timeout=2 * _CPU_S,
-            check=False,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - our own module
+                [
+                    *(sys.executable, "-B", "-m", "unetr.foreign"),
+                    *(str(path.resolve()), name),
+                    *(str(6 * size + _SPARE_BYTES), str(_CPU_S)),
+                ],
+                cwd=Path(__file__).parent.parent,
+                env={"PATH": os.defpath, "OPENBLAS_NUM_THREADS": "1"},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=_LONGEST_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise _refused(
+                f"The file was not read: it took longer than {_LONGEST_S} s."
+            ) from error
         if done.returncode == 3:
             why = done.stdout.decode("utf-8", "replace").strip()
             raise _refused(f"The file was not read: {why}.")
@@ -162,16 +169,19 @@ def require_checkpoint(path: Path) -> int:
         ``checkpoint-refused``.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):
+            # Opening a pipe would wait for someone to write into it.
+            raise _refused("The file was not read: it is no regular file.")
         with path.open("rb") as stream:
             start = stream.read(2)
     except OSError as error:
         raise _refused(f"The file cannot be read: {error.strerror}.") from error
-    if not 0 < size <= FILE_LIMIT_BYTES:
+    if not 0 < status.st_size <= FILE_LIMIT_BYTES:
         raise _refused("The file is empty or too large.")
     if start != b"PK" and start[:1] != b"\x80":
         raise _refused("The file was not read: it is no file of torch.")
-    return size
+    return status.st_size
 
 
 def _refused(detail: str) -> MetiaError:

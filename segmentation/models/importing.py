@@ -118,9 +118,10 @@ def import_checkpoint(
     target = models / request.name
     foreign = read_foreign(source)
     stated = _stated(request, foreign.facts)
-    facts = dict(foreign.facts)
+    facts: dict[str, Any] = dict(foreign.facts)
     if request.heads is not None:
-        facts["hyper_parameters"] = {"num_heads": request.heads}
+        said = {"num_heads": request.heads}
+        facts["hyper_parameters"] = facts.get("hyper_parameters", {}) | said
     found = audit(
         safetensors.torch.load(foreign.weights),
         facts,
@@ -132,8 +133,9 @@ def import_checkpoint(
     contents = {WEIGHTS_NAME: weights, CARD_NAME: card}
     preprocessing = _preprocessing(request, stated)
     manifest = _manifest(request, found, preprocessing, contents, origin_sha256)
-    text = (json.dumps(manifest, indent=2) + "\n").encode()
-    read_manifest(text)
+    # In full: a default that changes later must not change a model under its hash.
+    valid = read_manifest(json.dumps(manifest).encode())
+    text = (valid.model_dump_json(indent=2) + "\n").encode()
     _write(target, {**contents, MANIFEST_NAME: text})
     return ImportReport(
         target, len(found.tensors), found.dropped, found.missing, foreign.facts, stated

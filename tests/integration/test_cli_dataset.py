@@ -70,7 +70,7 @@ def test_outlines_on_dicom_images_become_cases(
     # And training takes them.
     faults = check_cases(out)
     assert not [fault for fault in faults if fault.serious]
-    assert any("same file as that of" in fault.text for fault in faults)
+    assert any("the same as that of" in fault.text for fault in faults)
     assert sorted(int(mask.sum()) for mask in masks) == sorted(
         int(ball(GEOMETRY, diameter).sum()) for diameter in (12, 8)
     )

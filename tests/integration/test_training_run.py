@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -29,9 +31,11 @@ from tests.tiny_heads import (
     tiny_configuration,
 )
 from unetr.training import cases
+from unetr.training.checkpoints import read_checkpoint
 from unetr.training.configuration import read_configuration
 from unetr.training.export import export_model
-from unetr.training.run import read_checkpoint, train
+from unetr.training.module import MetastasisModule, trainable_network
+from unetr.training.run import train
 from unetr.training.synthetic import SyntheticHead
 
 ROOT = Path(__file__).parents[2]
@@ -314,8 +318,6 @@ def test_muon_goes_on_after_a_break(pack: Path, tmp_path: Path) -> None:
 
 
 def test_frozen_layers_wait_and_then_learn(pack: Path, tmp_path: Path) -> None:
-    from unetr.training.module import trainable_network
-
     start = read_configuration(tiny_configuration(tmp_path, pack))
     torch.manual_seed(5)
     old = trainable_network(start.network.model_copy(update={"out_channels": 14}))
@@ -347,6 +349,114 @@ def test_frozen_layers_wait_and_then_learn(pack: Path, tmp_path: Path) -> None:
         assert state["network.out.conv.conv.weight"].shape[0] == 2
 
 
+def test_what_never_learns_stays_as_it_was(pack: Path, tmp_path: Path) -> None:
+    """Statistics of batch norms too, through validations and a resumption."""
+    plain = read_configuration(tiny_configuration(tmp_path, pack, network=TINY_PYRAMID))
+    torch.manual_seed(5)
+    old = trainable_network(plain.network).state_dict()
+    torch.save(old, tmp_path / "old.pt")
+    path = tiny_configuration(
+        tmp_path,
+        pack,
+        network=TINY_PYRAMID,
+        optimiser={"steps": 4, "batch": 1, "warmup_steps": 0, "ema_decay": 0.8},
+        start={"weights": str(tmp_path / "old.pt"), "unfreeze_steps": [3, 4]},
+        validation={"every_steps": 1, "heads": 1, "patches_per_head": 1},
+    )
+    last = train(read_configuration(path), minutes=0.001, progress=False)
+    assert moved_stages(old, last) == {"out", "decoder2"}
+    train(read_configuration(path), resume=True, progress=False)
+    assert moved_stages(old, last) == {
+        "out",
+        "decoder2",
+        "decoder3",
+        "decoder4",
+        "decoder5",
+    }
+
+
+def moved_stages(old: dict[str, torch.Tensor], checkpoint: Path) -> set[str]:
+    state = read_checkpoint(checkpoint)["state_dict"]
+    return {
+        name.split(".")[0]
+        for name, values in old.items()
+        if not torch.equal(values, state[f"network.{name}"])
+    }
+
+
+def validated_steps(run: Path) -> list[int]:
+    return [int(row["step"]) for row in metrics(run) if row.get("validation/dice")]
+
+
+@pytest.mark.parametrize("steps", [4, 5])
+def test_a_validation_that_was_killed_is_made_up_for(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    class Killed(Exception):
+        pass
+
+    def kill(_: MetastasisModule) -> None:
+        raise Killed
+
+    path = tiny_configuration(
+        tmp_path,
+        pack,
+        optimiser={"steps": steps, "batch": 1, "warmup_steps": 1, "ema_decay": 0.8},
+        validation={"every_steps": 4, "heads": 1, "patches_per_head": 2},
+    )
+    configuration = read_configuration(path)
+    run = tmp_path / "run"
+    with monkeypatch.context() as patched:
+        patched.setattr(MetastasisModule, "on_validation_start", kill)
+        with pytest.raises(Killed):
+            train(configuration, progress=False)
+    assert read_checkpoint(run / "last.ckpt")["global_step"] == 4
+    assert not (run / "best.ckpt").exists()
+    train(configuration, resume=True, progress=False)
+    assert len(validated_steps(run)) == 1
+    with monkeypatch.context() as patched:
+        patched.setattr(MetastasisModule, "on_validation_start", kill)
+        # Nothing is left to do.
+        train(configuration, resume=True, progress=False)
+    last, best = (read_checkpoint(run / f"{name}.ckpt") for name in ("last", "best"))
+    assert last["global_step"] == best["global_step"] == steps
+    for name, values in last["state_dict"].items():
+        assert torch.equal(best["state_dict"][name], values), name
+    assert best["optimizer_states"]
+
+
+@pytest.mark.parametrize("moved", [False, True])
+def test_a_worse_network_never_takes_the_place_of_the_best(
+    pack: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: bool
+) -> None:
+    scores = iter([0.9, 0.1, 0.2])
+
+    def score(module: MetastasisModule) -> None:
+        module._found.clear()
+        module.log("validation/dice", torch.tensor(next(scores)))
+
+    monkeypatch.setattr(MetastasisModule, "on_validation_epoch_end", score)
+    path = tiny_configuration(
+        tmp_path,
+        pack,
+        optimiser={"steps": 4, "batch": 1, "warmup_steps": 1},
+        validation={"every_steps": 3, "heads": 1, "patches_per_head": 2},
+    )
+    configuration = read_configuration(path)
+    # Validated after last.ckpt is written, which so knows nothing of it.
+    train(configuration, minutes=0.001, progress=False)
+    if moved:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        configuration = configuration.model_copy(
+            update={"output": str(tmp_path / "moved")}
+        )
+    output = Path(configuration.output)
+    train(configuration, resume=True, progress=False)
+    assert next(scores, None) is None
+    assert read_checkpoint(output / "best.ckpt")["global_step"] == 1
+    assert read_checkpoint(output / "last.ckpt")["global_step"] == 4
+
+
 def test_two_processes_train_one_network(pack: Path, tmp_path: Path) -> None:
     two = {
         "accelerator": "cpu",
@@ -355,7 +465,9 @@ def test_two_processes_train_one_network(pack: Path, tmp_path: Path) -> None:
         "threads": 1,
         "devices": 2,
     }
-    path = tiny_configuration(tmp_path, pack, hardware=two)
+    # Validated amid training and once more at its end.
+    validation = {"every_steps": 5, "heads": 1, "patches_per_head": 2}
+    path = tiny_configuration(tmp_path, pack, hardware=two, validation=validation)
     command = [sys.executable, "-m", "segmentation.cli", "train", str(path), "--quiet"]
     done = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=240, check=False
@@ -364,6 +476,8 @@ def test_two_processes_train_one_network(pack: Path, tmp_path: Path) -> None:
     assert done.stdout.count("The last checkpoint is") == 1
     assert "MEMBER: 2/2" in done.stderr
     assert read_checkpoint(tmp_path / "run" / "last.ckpt")["global_step"] == 8
+    assert read_checkpoint(tmp_path / "run" / "best.ckpt")["global_step"] in (5, 8)
+    assert len(validated_steps(tmp_path / "run")) == 2
     steps = [int(row["step"]) for row in metrics(tmp_path / "run") if row["train/loss"]]
     assert steps == list(range(8))
 
@@ -453,3 +567,44 @@ def test_own_cases_alone_are_trained_on_and_validated_with(
     parts = {case["name"]: case["part"] for case in locked["cases"]}
     assert set(parts.values()) == {"train", "validation", "test"}
     assert {parts[name] for name in loaded} == {"train", "validation"}
+
+
+def test_a_run_goes_on_only_with_the_cases_it_was_trained_on(tmp_path: Path) -> None:
+    folder = tmp_path / "cases"
+    for patient in range(5):
+        write_case(folder, f"p{patient}", patient)
+    path = tiny_configuration(
+        tmp_path,
+        tmp_path,
+        data={"cases": "cases"},
+        optimiser={"steps": 2, "batch": 1, "warmup_steps": 0},
+        patches={"per_head": 2, "reuse": 1, "pool": 8},
+        validation={"every_steps": 2, "heads": 1, "patches_per_head": 1},
+    )
+    configuration = read_configuration(path)
+    last = train(configuration, minutes=0.001, progress=False)
+    split = folder / "split.json"
+    kept = split.read_bytes()
+    document = json.loads(kept)
+    exchanged = {"train": "test", "test": "train", "validation": "validation"}
+    for case in document["cases"]:
+        case["part"] = exchanged[case["part"]]
+    split.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(MetiaError, match="trained on other cases"):
+        train(configuration, resume=True, progress=False)
+    with pytest.raises(MetiaError, match="trained on other cases"):
+        export_model(configuration, last, tmp_path / "models")
+    split.write_bytes(kept)
+    # A mask that was corrected since is no other case.
+    corrected: Any = nib.load(folder / "p1" / "mask.nii.gz")
+    mask = np.asarray(corrected.dataobj).copy()
+    mask[29, 31, 41] = 1
+    path = folder / "p1" / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(mask, None, corrected.header), path)
+    cases.lock_again(folder, "p1")
+    train(configuration, resume=True, progress=False)
+    export_model(configuration, last, tmp_path / "models")
+    # One from before this was written down.
+    mark = tmp_path / "run" / "configuration.sha256"
+    mark.write_text(mark.read_text("utf-8").split()[0], "utf-8")
+    train(configuration, resume=True, progress=False)

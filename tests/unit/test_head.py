@@ -67,3 +67,13 @@ def test_no_noise_at_all_is_no_obstacle() -> None:
 def test_what_shows_nothing_is_refused() -> None:
     with pytest.raises(MetiaError, match="uniform"):
         find_head(np.full((20, 20, 20), 7, np.float32), (2.0, 2.0, 2.0))
+
+
+@pytest.mark.parametrize("speck", [-900, 5])
+def test_an_image_of_negative_values_is_refused(speck: int) -> None:
+    image = np.random.default_rng(1).gamma(2, 100, (40, 40, 40)).astype(np.float32)
+    image -= 5000
+    image[0, 0, 0] = speck
+    with pytest.raises(MetiaError, match="below 0") as caught:
+        find_head(image, (1.0, 1.0, 1.0))
+    assert caught.value.code == "volume-bad-pixels"

@@ -144,6 +144,13 @@ def test_an_empty_image_is_refused() -> None:
     with pytest.raises(MetiaError) as caught:
         prepare_legacy(dark, LegacyProfile(profile="metia-legacy"), (1, 1, 1))
     assert caught.value.code == "volume-bad-pixels"
+    array = volume.array - 5000
+    array[0, 0, 0] = 5
+    with pytest.raises(MetiaError, match="below 0") as caught:
+        prepare_legacy(
+            volume.with_array(array), LegacyProfile(profile="metia-legacy"), (1, 1, 1)
+        )
+    assert caught.value.code == "volume-bad-pixels"
 
 
 @pytest.mark.parametrize(

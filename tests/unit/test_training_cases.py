@@ -7,14 +7,19 @@ import itertools
 import json
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
 
 from errors import MetiaError
+from orthanc import geometry
 from tests.drawn_cases import write_case
-from tests.tiny_heads import tiny_labels
+from tests.tiny_heads import tiny_configuration, tiny_labels
+from unetr.head import Head
+from unetr.training import cases as cases_module
 from unetr.training.cases import (
     SPLIT_NAME,
     CaseFiles,
@@ -27,10 +32,11 @@ from unetr.training.cases import (
     origin_of,
     plan_split,
 )
+from unetr.training.configuration import read_configuration
 from unetr.training.fields import Draw
 from unetr.training.parameters import PatchParameters
 from unetr.training.patches import cut_patches
-from unetr.training.sources import PROFILE
+from unetr.training.sources import PROFILE, VALIDATION_STREAM, HeadSource
 
 SOFT = np.zeros((64, 64, 64), np.float32)
 SOFT[30:34, 30:34, 30:34] = 0.3
@@ -47,7 +53,7 @@ def test_two_outlines_of_one_image_are_told_but_no_fault(tmp_path: Path) -> None
     write_case(tmp_path, "a__2", 1)
     (fault,) = check_cases(tmp_path)
     assert (fault.case, fault.serious) == ("a__2", False)
-    assert "same file as that of a__1" in fault.text
+    assert "the same as that of a__1" in fault.text
 
 
 def test_every_fault_of_every_case_is_named(tmp_path: Path) -> None:
@@ -68,6 +74,13 @@ def test_every_fault_of_every_case_is_named(tmp_path: Path) -> None:
     sheared[0, 1] = 0.01
     write_case(tmp_path, "sheared", 10, affine=sheared, mask_affine=sheared)
     write_case(tmp_path, "sides", 11, code=0)
+    labels = tiny_labels()
+    brain = (labels > 0) & (labels < 500)
+    scanned = np.random.default_rng(1).normal(300, 40, labels.shape)
+    standardised = np.where(brain, (scanned - 300) / 40, 0).astype(np.float32)
+    write_case(tmp_path, "standardised", 14, image=standardised)
+    thin = np.where(labels > 0, 300.0, 2.0).astype(np.float32)[:, :, 30:32]
+    write_case(tmp_path, "thin", 15, image=thin, mask=np.zeros(thin.shape, np.uint8))
     colours = np.zeros((64, 64, 64), [(name, "u1") for name in "RGB"])
     write_case(tmp_path, "colours", 12, image=colours)
     for name in ("torn", "bits", "datatype", "size"):
@@ -94,17 +107,53 @@ def test_every_fault_of_every_case_is_named(tmp_path: Path) -> None:
         ("soft", "whole numbers"),
         ("blank", "no head"),
         ("huge", "cannot be those of a head"),
-        ("twin-2", "same file as that of twin-1"),
+        ("twin-2", "the same as that of twin-1"),
         ("torn", "cannot be read"),
         ("bits", "image cannot be read"),
         ("datatype", "image cannot be read"),
         ("size", "image cannot be read"),
         ("colours", "image cannot be read"),
         ("sheared", "not perpendicular"),
+        ("standardised", "below 0: it seems standardised"),
+        ("thin", "has 2 slices"),
     ):
         assert word in texts[case, True], case
     assert "mask is empty" in texts["empty", False]
     assert "left and right" in texts["sides", False]
+
+
+def test_one_image_in_two_patients_is_found_however_it_is_packed(
+    tmp_path: Path,
+) -> None:
+    for name in ("a", "b", "c"):
+        write_case(tmp_path, name, 1)
+    packed = tmp_path / "b" / "image.nii.gz"
+    packed.with_suffix("").write_bytes(gzip.decompress(packed.read_bytes()))
+    packed.unlink()
+    again: Any = nib.load(tmp_path / "c" / "image.nii.gz")
+    whole = np.asarray(again.dataobj).astype(np.int16)
+    write_case(tmp_path, "d", image=whole, affine=again.affine + 1e-5)
+    told = [(fault.case, fault.serious) for fault in check_cases(tmp_path)]
+    assert told == [("b", True), ("c", True), ("d", True)]
+
+
+def test_what_nobody_thought_of_is_told_of_its_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find_head(*_: object) -> Head:
+        raise ValueError("zero-size array")
+
+    for name in ("a", "b"):
+        write_case(tmp_path, name, ord(name))
+    monkeypatch.setattr(cases_module, "find_head", find_head)
+    assert [(fault.case, fault.serious) for fault in check_cases(tmp_path)] == [
+        ("a", True),
+        ("b", True),
+    ]
+
+
+def test_the_service_takes_what_can_be_trained_on() -> None:
+    assert cases_module.MINIMUM_SLICES == geometry.MINIMUM_SLICES
 
 
 def test_patients_stay_together_and_test_patients_stay_out(tmp_path: Path) -> None:
@@ -138,6 +187,30 @@ def test_patients_stay_together_and_test_patients_stay_out(tmp_path: Path) -> No
     (tmp_path / "p0__1" / "image.nii").write_bytes(b"changed")
     with pytest.raises(MetiaError, match="no longer fits: p0__1"):
         lock_split(tmp_path, cases)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"p0__2": "test", "p0__1": "train"}, "one patient into two parts: p0"),
+        (None, "names cases twice: p0__1"),
+    ],
+)
+def test_a_split_that_contradicts_itself_is_refused(
+    tmp_path: Path, change: dict[str, str] | None, words: str
+) -> None:
+    cases = bare_cases(tmp_path, 3)
+    lock_split(tmp_path, cases)
+    path = tmp_path / SPLIT_NAME
+    document = json.loads(path.read_text("utf-8"))
+    for case in document["cases"]:
+        case["part"] = (change or {}).get(case["name"], case["part"])
+    if change is None:
+        document["cases"].append(document["cases"][0] | {"part": "test"})
+    path.write_text(json.dumps(document), "utf-8")
+    with pytest.raises(MetiaError, match=words) as caught:
+        plan_split(tmp_path, cases)
+    assert caught.value.code == "configuration-invalid"
 
 
 def bare_cases(folder: Path, patients: int) -> list[CaseFiles]:
@@ -280,3 +353,20 @@ def test_a_slab_has_an_inside_too(tmp_path: Path) -> None:
     head = load_case(find_cases(tmp_path)[0][0], PROFILE, (32, 32, 32))
     assert head.inside.any()
     assert float(head.image[head.inside].median()) == pytest.approx(1, abs=0.1)
+
+
+def test_every_case_to_validate_with_is_met_equally_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bare_cases(tmp_path / "cases", 12)
+    path = tiny_configuration(tmp_path, tmp_path, data={"cases": "cases", "folds": 3})
+    monkeypatch.setattr(HeadSource, "_case", lambda _, case: case)
+    cpu = torch.device("cpu")
+    source = HeadSource(read_configuration(path), "validation", cpu)
+    met: Counter[str] = Counter()
+    for number in range(24):
+        index = VALIDATION_STREAM + number
+        case: Any = source.make(Draw((1, index), cpu), index)
+        met[case.name] += 1
+    assert len(met) == 8
+    assert set(met.values()) == {3}

@@ -261,6 +261,18 @@ def test_froc_counts_fall_with_the_threshold() -> None:
     assert points[0.98] == (0, 0)
 
 
+def test_froc_keeps_a_component_of_exactly_the_least_volume() -> None:
+    probability = np.zeros(SHAPE, np.float32)
+    probability[cube((3, 3, 3), edge=2)] = 0.99
+    nowhere = np.zeros(SHAPE, np.int32)
+    # Divided by the volume of a voxel, a least volume of 8 is 8 up to rounding.
+    for least_voxels, expected in ((8 + 1e-12, 1), (8 + 1e-3, 0)):
+        points = froc_counts(
+            probability, nowhere, counted=[], threshold=0.5, least_voxels=least_voxels
+        )
+        assert set(points) == {(0, expected)}
+
+
 def test_the_report_needs_nothing_else() -> None:
     cases = [record("<a&b>", True, True), record("b", False, True, wrong=2)]
     drawn = picture(

@@ -11,7 +11,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import IO, Any
 
 import pytest
 import safetensors.torch
@@ -29,6 +29,7 @@ from tests.tiny_heads import (
 )
 from unetr.configuration import NetworkArguments
 from unetr.network import build_network, load_for_inference
+from unetr.training.checkpoints import WholeFiles, read_checkpoint
 from unetr.training.configuration import read_configuration
 from unetr.training.export import export_model
 from unetr.training.losses import _voxel_loss, lesion_loss
@@ -294,6 +295,27 @@ def test_ctrl_c_without_a_step_to_keep_ends_at_once(tmp_path: Path) -> None:
         sys.exit(1)
 
 
+def test_a_checkpoint_is_there_whole_whatever_ends_its_writing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last = tmp_path / "run" / "last.ckpt"
+    written = {"state_dict": {}, "global_step": 1}
+    WholeFiles().save_checkpoint(written, last)
+
+    def tear(_: object, stream: IO[bytes]) -> None:
+        stream.write(b"half")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(torch, "save", tear)
+        with pytest.raises(KeyboardInterrupt):
+            WholeFiles().save_checkpoint(written | {"global_step": 2}, last)
+    assert read_checkpoint(last) == written
+    WholeFiles().save_checkpoint(written | {"global_step": 3}, last)
+    assert read_checkpoint(last)["global_step"] == 3
+    assert [path.name for path in last.parent.iterdir()] == ["last.ckpt"]
+
+
 # -- losses ----------------------------------------------------------------------------
 
 TRUTH = torch.zeros(2, 1, 8, 8, 8)
@@ -369,6 +391,25 @@ def test_gradients_are_clipped_to_a_norm(tmp_path: Path) -> None:
             [parameter.grad for parameter in parameters if parameter.grad is not None]
         )
         assert float(norm) == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_frozen_takes_no_share_of_the_norm(tmp_path: Path) -> None:
+    start = {"weights": "a", "unfreeze_steps": [8]}
+    path = tiny_configuration(tmp_path, tmp_path, start=start)
+    module = MetastasisModule(read_configuration(path))
+    optimiser = module.configure_optimizers()["optimizer"]
+    for name, parameter in module.network.named_parameters():
+        learns = name.startswith(("out.", "decoder2."))
+        parameter.grad = torch.full_like(parameter, 1.0 if learns else 1000.0)
+    module.configure_gradient_clipping(optimiser, 0.5)
+    for learns in (True, False):
+        gradients = [
+            parameter.grad
+            for name, parameter in module.network.named_parameters()
+            if name.startswith(("out.", "decoder2.")) == learns
+        ]
+        norm = nn.utils.get_total_norm([one for one in gradients if one is not None])
+        assert float(norm) == pytest.approx(0.5, rel=1e-4)
 
 
 @pytest.mark.parametrize("shape", [(3, 12, 40), (2, 40, 12), (1, 16, 16)])

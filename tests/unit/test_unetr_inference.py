@@ -306,8 +306,8 @@ def test_a_device_is_asked_to_stop_between_batches(image: hd.Volume) -> None:
 
 def test_the_old_profile_runs_on_a_device_too(image: hd.Volume) -> None:
     profile = LegacyProfile(profile="metia-legacy")
-    answers = [
-        _predict(UnetrInference(loaded, profile, PARAMETERS), image).probability.array
+    given = [
+        _predict(UnetrInference(loaded, profile, PARAMETERS), image)
         for loaded in (
             loaded_network(lambda windows: 9 * (windows - 0.8)),
             loaded_network(
@@ -317,5 +317,8 @@ def test_the_old_profile_runs_on_a_device_too(image: hd.Volume) -> None:
             ),
         )
     ]
+    answers = [answer.probability.array for answer in given]
     np.testing.assert_allclose(answers[0], answers[1], atol=1e-5)
     assert answers[0].max() > 0.1
+    stated = profile.model_dump(mode="json")
+    assert stated.items() <= given[0].parameters.items()

@@ -28,6 +28,9 @@ BINS_MM: tuple[tuple[float, float], ...] = (
 )
 FROC_THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 RESAMPLES = 1000
+WHOLE = 1.0 - 1e-9
+"""A component of exactly the least volume stays, whatever the last bit of its spacing,
+as in ``find_lesions``."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +176,8 @@ def froc_counts(
         if labelled_from != min(least_peak, threshold):
             labelled_from = min(least_peak, threshold)
             components, count = ndimage.label(probability >= labelled_from, touching)
-            large = np.bincount(components.ravel(), minlength=count + 1) >= least_voxels
+            sizes = np.bincount(components.ravel(), minlength=count + 1)
+            large = sizes >= least_voxels * WHOLE
             large[0] = False
             touched = components[is_near]
         certain = np.zeros(count + 1, bool)

@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from errors import MetiaError
 from unetr.network import load_for_inference, read_safetensors
 from unetr.seeded import manifest as example_manifest
+from unetr.training.checkpoints import read_checkpoint
 from unetr.training.configuration import TrainingConfiguration
-from unetr.training.run import read_checkpoint
+from unetr.training.run import division_now, refuse_other_division
 from unetr.training.sources import PROFILE
 
 CARD_NAME = "MODEL_CARD.md"
@@ -54,12 +55,13 @@ def export_model(
         ``model-invalid`` where the checkpoint is none, is of another network or has
         numbers that fp16 cannot hold, ``output-exists``, ``configuration-invalid`` for
         an evaluation that is none or is of other weights, and for cases that are no
-        longer those of their split.
+        longer those of their split, or divided otherwise than when it was trained.
     """
     target = folder / configuration.export.name
     if target.exists():
         raise MetiaError("output-exists", f"{target.name} exists in that folder.")
     content = read_checkpoint(checkpoint)
+    refuse_other_division(checkpoint.parent, division_now(configuration))
     tensors = _stored(content["state_dict"])
     weights = safetensors.numpy.save(tensors)
     # As the service will load them.

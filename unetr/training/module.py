@@ -77,6 +77,20 @@ class MetastasisModule(pl.LightningModule):
         pair: Tensor = self.network(images)
         return (pair[:, 1:] - pair[:, :1]).float()
 
+    def _first_step(self, stage: int) -> int:
+        """Give the step that a stage of the network learns from."""
+        since = [0, *self.configuration.start.unfreeze_steps]
+        return since[min(stage, len(since) - 1)]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Let batch norms count where their stage learns, and only there.
+
+        Anew each step: at a start and a resumption Lightning lets all of them count.
+        """
+        for name, module in self.network.named_modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.train(self.global_step >= self._first_step(_stage(name)))
+
     def training_step(self, batch: tuple[Tensor, ...], _: int) -> dict[str, Tensor]:
         """Compute the loss, and the overlap error of each patch that has a number."""
         images, targets, *numbers = batch
@@ -133,8 +147,17 @@ class MetastasisModule(pl.LightningModule):
         gradient_clip_algorithm: str | None = None,
     ) -> None:
         """Clip: with a fused optimiser, which may scale in fp16, Lightning refuses."""
-        if gradient_clip_val:
-            nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
+        if not gradient_clip_val:
+            return
+        # What is frozen has gradients too, that must not take the others' share.
+        for learns in (True, False):
+            parameters = [
+                parameter
+                for group in optimizer.param_groups
+                if (group["lr"] > 0) == learns
+                for parameter in group["params"]
+            ]
+            nn.utils.clip_grad_norm_(parameters, gradient_clip_val)
 
     def configure_optimizers(self) -> Any:
         """Give the optimiser; what is frozen has a rate of 0 until its step comes."""
@@ -151,8 +174,7 @@ class MetastasisModule(pl.LightningModule):
         )
 
         def factor(stage: int, step: int) -> float:
-            since = [0, *start.unfreeze_steps]
-            if step < since[min(stage, len(since) - 1)]:
+            if step < self._first_step(stage):
                 return 0.0
             share = learning_rate_factor(
                 step,

@@ -14,7 +14,6 @@ import importlib.util
 import logging
 import warnings
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,7 +21,6 @@ import torch
 from pytorch_lightning.callbacks import (
     Callback,
     LearningRateMonitor,
-    ModelCheckpoint,
     TQDMProgressBar,
 )
 from pytorch_lightning.loggers import (
@@ -35,6 +33,13 @@ from pytorch_lightning.loggers import (
 
 from errors import MetiaError
 from unetr.hardware import keep_memory
+from unetr.training.checkpoints import (
+    BEST,
+    LAST,
+    FolderCheckpoint,
+    WholeFiles,
+    read_checkpoint,
+)
 from unetr.training.configuration import TrainingConfiguration
 from unetr.training.data import PatchData, Remembering
 from unetr.training.fields import Draw
@@ -49,9 +54,9 @@ from unetr.training.stopping import Stopping, interrupts_to
 from unetr.training.stored import StoredPatches
 from unetr.training.transfer import read_weights, start_from
 
-LAST = "last.ckpt"
-BEST = "best.ckpt"
 FINGERPRINT = "configuration.sha256"
+"""File in a run's folder: hashes of its configuration and of how cases are divided."""
+NO_CASES = "no-cases"
 PARTS: tuple[Part, ...] = ("train", "validation")
 
 
@@ -120,10 +125,29 @@ def train(
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*Checkpoint directory.*exists.*")
         trainer.fit(module, datamodule=patches, ckpt_path=resumed, weights_only=False)
-    if trainer.global_step >= configuration.optimiser.steps:
-        # The last step need not be one that a checkpoint is due at.
-        trainer.save_checkpoint(last)
+        if trainer.global_step >= configuration.optimiser.steps:
+            _keep_end(trainer, module, patches, last)
     return last
+
+
+def _keep_end(
+    trainer: pl.Trainer, module: MetastasisModule, patches: PatchData, last: Path
+) -> None:
+    """Save and validate the last step, which need not be one that either is due at.
+
+    Nor need its validation have come to an end, where the run was killed amid it.
+    """
+    trainer.save_checkpoint(last)
+    (best,) = (
+        callback
+        for callback in trainer.checkpoint_callbacks
+        if isinstance(callback, FolderCheckpoint) and callback.monitor is not None
+    )
+    if best.validated_step != trainer.global_step:
+        trainer.validate(module, datamodule=patches, verbose=False)
+        best.keep_if_best(trainer)
+        # That it was validated is part of it.
+        trainer.save_checkpoint(last)
 
 
 def check(configuration: TrainingConfiguration) -> list[str]:
@@ -201,47 +225,63 @@ def _prepare_folder(
 ) -> int:
     """Give the step to go on from: 0 for a new run."""
     own = fingerprint(configuration)
+    division = division_now(configuration)
     mark, last = output / FINGERPRINT, output / LAST
-    if resume and last.exists():
-        if not mark.exists() or mark.read_text("utf-8").strip() != own:
+    step = 0
+    if last.exists():
+        if not resume:
+            raise MetiaError(
+                "output-exists", "The output folder holds a run: add --resume."
+            )
+        if not mark.exists() or mark.read_text("utf-8").split()[:1] != [own]:
             raise MetiaError(
                 "configuration-invalid",
                 "The folder belongs to a run of another configuration: use another "
                 "output, or undo the change.",
             )
-        return int(read_checkpoint(last)["global_step"])
-    if last.exists():
-        raise MetiaError(
-            "output-exists", "The output folder holds a run: add --resume."
-        )
+        refuse_other_division(output, division)
+        step = int(read_checkpoint(last)["global_step"])
     output.mkdir(parents=True, exist_ok=True)
-    mark.write_text(own + "\n", "utf-8")
-    return 0
+    mark.write_text(f"{own}\n{division}\n", "utf-8")
+    return step
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint of one's own run; only tensors and plain values.
-
-    Returns
-    -------
-    dict
-        With ``state_dict`` and ``global_step`` at least.
+def division_now(configuration: TrainingConfiguration) -> str:
+    """Hash which case is for training, validation or testing.
 
     Raises
     ------
     MetiaError
-        ``model-invalid``.
+        ``configuration-invalid`` where ``split.json`` does not fit the cases.
     """
-    none = MetiaError(
-        "model-invalid", f"{path.name} is no checkpoint of a training run."
-    )
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, OSError, EOFError, ValueError, UnpicklingError) as error:
-        raise none from error
-    if not isinstance(content, dict) or not {"state_dict", "global_step"} <= {*content}:
-        raise none
-    return content
+    if configuration.data.cases is None:
+        return NO_CASES
+    # Needs libraries that a machine for synthetic training may lack.
+    from unetr.training.cases import division_of, find_cases, plan_split
+
+    folder = Path(configuration.data.cases)
+    return division_of(plan_split(folder, find_cases(folder)[0]))
+
+
+def refuse_other_division(output: Path, division: str) -> None:
+    """Refuse where a run's folder says that its cases were divided otherwise.
+
+    Older folders say nothing of it, and a checkpoint may lie alone.
+
+    Raises
+    ------
+    MetiaError
+        ``configuration-invalid``.
+    """
+    mark = output / FINGERPRINT
+    kept = mark.read_text("utf-8").split()[1:] if mark.exists() else []
+    if kept and kept != [division]:
+        raise MetiaError(
+            "configuration-invalid",
+            "The run was trained on other cases: those for training, validation and "
+            "testing are no longer the same, so what it was trained on may now be for "
+            "testing. Bring split.json and data.cases back, or train anew.",
+        )
 
 
 def check_devices(configuration: TrainingConfiguration) -> None:
@@ -309,6 +349,7 @@ def _trainer(
         deterministic=hardware.deterministic,
         benchmark=not hardware.deterministic,
         use_distributed_sampler=False,
+        plugins=[WholeFiles()],
         log_every_n_steps=configuration.log_every_steps,
         enable_progress_bar=progress,
         enable_model_summary=False,
@@ -333,7 +374,7 @@ def _callbacks(
         "auto_insert_metric_name": False,
     }
     callbacks.append(
-        ModelCheckpoint(
+        FolderCheckpoint(
             filename=Path(LAST).stem,
             every_n_train_steps=configuration.checkpoint_every_steps,
             save_top_k=1,
@@ -341,7 +382,7 @@ def _callbacks(
         )
     )
     callbacks.append(
-        ModelCheckpoint(
+        FolderCheckpoint(
             filename=Path(BEST).stem,
             monitor="validation/dice",
             mode="max",

@@ -5,7 +5,8 @@ Not safe to share between threads.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -69,6 +70,8 @@ def refuse_other_origins(files: Sequence[str], origin: str) -> None:
 class HeadSource:
     """Heads for one part: synthetic ones, cases, or both in turn.
 
+    Cases to train on are drawn; those to validate with come in order.
+
     Parameters
     ----------
     part : str
@@ -94,6 +97,7 @@ class HeadSource:
         self._share = data.cases_share
         self._generator: HeadGenerator | None = None
         self._cases: list[CaseFiles] = []
+        self._in_order: Iterator[CaseFiles] | None = None
         self.origin: str | None = None
         self._loaded: dict[str, SyntheticHead] = {}
         self._device = device
@@ -120,13 +124,20 @@ class HeadSource:
             keep_split(folder, split)
             self.origin = origin_of(split, **folding)
             if part == "validation":
+                # Of few that are drawn once, some would never come.
+                self._in_order = itertools.cycle(self._cases)
                 refuse_other_origins(data.patches, self.origin)
 
     def make(self, draw: Draw, index: int) -> SyntheticHead:
         """Make head number `index`."""
         if self._generator is None or (self._cases and draw.chance(self._share)):
-            return self._case(self._cases[draw.whole(0, len(self._cases) - 1)])
+            return self._case(self._choose(draw))
         return self._generator.make(index)
+
+    def _choose(self, draw: Draw) -> CaseFiles:
+        if self._in_order is not None:
+            return next(self._in_order)
+        return self._cases[draw.whole(0, len(self._cases) - 1)]
 
     def training_patches(self, draw: Draw, parameters: PatchParameters) -> list[Patch]:
         """Cut the patches of one head, of a number that validation never reaches."""
