@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import pytest
 from pydicom.dataset import Dataset
 
@@ -89,6 +90,18 @@ def wait_until_stable(changes: OrthancChanges, name: str) -> None:
         time.sleep(0.2)
 
 
+def wait_until_all_is_stable(client: httpx.Client) -> None:
+    """Wait until the list of changes grows no more by itself."""
+    end = time.monotonic() + SOON_S
+    while True:
+        kinds = [one["ChangeType"] for one in client.get("/changes").json()["Changes"]]
+        levels = ("Patient", "Study", "Series")
+        if all(kinds.count(f"Stable{x}") == kinds.count(f"New{x}") for x in levels):
+            return
+        assert time.monotonic() < end, kinds
+        time.sleep(0.2)
+
+
 def test_the_list_from_any_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,9 +141,9 @@ def test_a_place_that_is_gone_is_told(tmp_path: Path) -> None:
         server.upload(head())
         images = head()
         server.upload(images)
-        time.sleep(2)  # until both are stable
-        place = changes.newest()
         with server.client() as client:
+            wait_until_all_is_stable(client)
+            place = changes.newest()
             client.delete("/changes").raise_for_status()
         assert changes.after(place) is None
         emptied = changes.newest()
