@@ -160,9 +160,10 @@ def _windowed(volume: Any, profile: LegacyProfile) -> Any:
 
 def _shown(volume: Any) -> tuple[_Span, ...]:
     """Find the box of what is above 0, as MONAI's CropForeground does."""
+    shown = volume > 0
     spans = []
     for axis in range(3):
-        planes = volume > 0
+        planes = shown
         for other in {2, 1, 0} - {axis}:
             planes = planes.any(other, keepdims=True)
         (seen,) = np.nonzero(planes.ravel().tolist())
