@@ -139,6 +139,14 @@ def test_training_learns_and_its_model_is_loaded(
         export_model(configuration, last, tmp_path / "models")
 
 
+def assert_same_weights(
+    one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]
+) -> None:
+    assert one.keys() == other.keys()
+    for name, values in other.items():
+        assert torch.equal(one[name], values), name
+
+
 def test_the_best_checkpoint_holds_the_weights_that_were_validated(
     pack: Path, tmp_path: Path
 ) -> None:
@@ -153,9 +161,7 @@ def test_the_best_checkpoint_holds_the_weights_that_were_validated(
     averaged = read_checkpoint(train(configuration, progress=False))["state_dict"]
     best = read_checkpoint(tmp_path / "run" / "best.ckpt")
     assert best["global_step"] == 4
-    assert best["state_dict"].keys() == averaged.keys()
-    for name, values in averaged.items():
-        assert torch.equal(best["state_dict"][name], values), name
+    assert_same_weights(best["state_dict"], averaged)
     name = "out.conv.conv.weight"
     raw = best["current_model_state"][f"network.{name}"]
     assert not torch.equal(raw, averaged[f"network.{name}"])
@@ -420,8 +426,7 @@ def test_a_validation_that_was_killed_is_made_up_for(
         train(configuration, resume=True, progress=False)
     last, best = (read_checkpoint(run / f"{name}.ckpt") for name in ("last", "best"))
     assert last["global_step"] == best["global_step"] == steps
-    for name, values in last["state_dict"].items():
-        assert torch.equal(best["state_dict"][name], values), name
+    assert_same_weights(best["state_dict"], last["state_dict"])
     assert best["optimizer_states"]
 
 
