@@ -15,6 +15,7 @@ from db.engine import Engine, make_engine, reading
 from db.results import list_results, record_result
 from errors import MetiaError
 from segmentation import worker as worker_module
+from segmentation.delivery.source import Desk, Polling
 from segmentation.http.logs import configure_logs
 from segmentation.job_context import JobContext
 from segmentation.jobs import Job, JobQueue
@@ -44,15 +45,28 @@ def queue(engine: Engine, settings: Settings) -> JobQueue:
     return JobQueue(engine, settings)
 
 
-def run_until(
-    queue: JobQueue, settings: Settings, run_job: RunJob, done: Callable[[], bool]
-) -> None:
-    """Let a worker run in this thread until `done`."""
-    worker = Worker(queue, run_job, settings, device="cpu")
+class FirstTry(Polling):
+    """Feeds one job once: a second try of it would hide how the first one ended."""
+
+    taken = False
+
+    def _claim(self, desk: Desk) -> Job | None:
+        job = None if self.taken else super()._claim(desk)
+        self.taken = self.taken or job is not None
+        return job
+
+
+def run_one(queue: JobQueue, settings: Settings, run_job: RunJob) -> Job:
+    """Submit a job, let a worker in this thread run it once; give how it stands."""
+    job, _ = queue.submit("1.2.3")
+    source = FirstTry(queue, settings)
+    worker = Worker(queue, run_job, settings, device="cpu", source=source)
 
     def watch() -> None:
         deadline = time.monotonic() + 20
-        while not done() and time.monotonic() < deadline:
+        while time.monotonic() < deadline:
+            if source.taken and queue.get(job.id).state != "running":
+                break
             time.sleep(0.02)
         worker.stop()
 
@@ -60,25 +74,6 @@ def run_until(
     watcher.start()
     worker.run()
     watcher.join()
-    assert done()
-
-
-def run_one(queue: JobQueue, settings: Settings, run_job: RunJob) -> Job:
-    job, _ = queue.submit("1.2.3")
-    finished = threading.Event()
-
-    def run(taken: Job, context: JobContext) -> None:
-        if finished.is_set():  # a second try
-            raise MetiaError("job-cancelled", "once is enough")
-        try:
-            run_job(taken, context)
-        finally:
-            finished.set()
-
-    def settled() -> bool:
-        return finished.is_set() and queue.get(job.id).state != "running"
-
-    run_until(queue, settings, run, settled)
     return queue.get(job.id)
 
 
