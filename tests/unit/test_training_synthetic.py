@@ -18,13 +18,12 @@ from scipy import ndimage
 from errors import MetiaError
 from tests.tiny_heads import make_data, make_pack
 from unetr.preprocessing import prepare
-from unetr.training.anatomy import Anatomy, draw_anatomy
+from unetr.training.anatomy import Anatomy
 from unetr.training.fields import Draw, dilate, erode, gaussian
 from unetr.training.heads import HeadStore, pack_heads, read_split
 from unetr.training.lesions import Canvas, draw_diameter, paint_lesions
 from unetr.training.neck import paint_neck
 from unetr.training.parameters import (
-    AnatomyParameters,
     LesionParameters,
     PatchParameters,
     SyntheticParameters,
@@ -87,19 +86,6 @@ def test_target_is_where_the_lesions_are(pack: Path) -> None:
 def test_no_contrast_agent_no_lesion(pack: Path) -> None:
     maker = generator(pack, background_share=0.0, enhancement={"contrast_share": 0.0})
     assert not any(maker.make(index).lesions for index in range(4))
-
-
-def test_smooth_heads_have_hardly_any_texture(pack: Path) -> None:
-    store = HeadStore(pack, ("train",))
-    head = next(head for head in store.heads if head.kind == "labels")
-    labels = torch.from_numpy(store.load(head).values.astype("int16"))
-
-    def texture(smooth_share: float) -> float:
-        parameters = AnatomyParameters(smooth_share=smooth_share)
-        anatomy = draw_anatomy(Draw((1, 0), CPU), labels, parameters)
-        return float(anatomy.image[erode(anatomy.white, 3)].std())
-
-    assert texture(1.0) < texture(0.0) / 3
 
 
 def test_image_is_scaled_as_inference_scales_it(pack: Path) -> None:

@@ -37,8 +37,6 @@ PARTIAL_VOLUME_SIGMA = 0.45
 
 FAT_LEVEL = 60.0
 """Tissue under the skin that is brighter than this, in the priors' scale, is fat."""
-SMOOTH_TEXTURE = 0.1
-"""What a denoising reconstruction leaves of the texture."""
 OUTSIDE = "outside"
 
 
@@ -214,8 +212,6 @@ def _contrasts(draw: Draw, parameters: AnatomyParameters) -> tuple[Tensor, Tenso
     means: dict[int, float] = {}
     deviations: dict[int, float] = {}
     odd = draw.chance(parameters.odd_scalp_share)
-    smooth = parameters.smooth_share > 0 and draw.chance(parameters.smooth_share)
-    texture = parameters.texture * (SMOOTH_TEXTURE if smooth else 1)
     for row in tissues():
         if row["kind"] not in drawn:
             (mean, mean_spread), (deviation, deviation_spread) = (
@@ -227,7 +223,7 @@ def _contrasts(draw: Draw, parameters: AnatomyParameters) -> tuple[Tensor, Tenso
             value = mean + shift * mean_spread
             if odd and row["group"] == OUTSIDE:
                 value = draw.uniform(10, 260)
-            drawn[row["kind"]] = (max(0.0, value), texture * wide)
+            drawn[row["kind"]] = (max(0.0, value), parameters.texture * wide)
         means[row["label"]], deviations[row["label"]] = drawn[row["kind"]]
     if draw.chance(parameters.flat_share):
         _flatten(means, draw.uniform(*parameters.flatness))

@@ -54,9 +54,6 @@ class AnatomyParameters(Configuration):
         Heads whose scalp fat is suppressed or bright, and by how much.
     texture : float
         Variation inside a tissue, in standard deviations of the priors.
-    smooth_share : float
-        Heads in which all but a tenth of it is gone, as denoising reconstructions leave
-        it. At 0 nothing is drawn for it, so heads of earlier seeds stay what they were.
     """
 
     rotation_degrees: Range = (-12.0, 12.0)
@@ -70,7 +67,6 @@ class AnatomyParameters(Configuration):
     fat_share: Share = 0.6
     fat_gain: Amount = (0.4, 3.5)
     texture: Annotated[float, Field(ge=0, le=2)] = 0.45
-    smooth_share: Share = 0.0
 
 
 class EnhancementParameters(Configuration):
